@@ -1,0 +1,79 @@
+// Backend: something that runs ops. Observer: something that watches them.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "core/ops.h"
+
+namespace qwen {
+
+// Memory of a backend, freed with the object. Aligned to 64 bytes at least; contents undefined.
+using Buffer = std::unique_ptr<std::byte, std::function<void(std::byte*)>>;
+
+// Told of every op that a backend runs. The tensors of the op are in the backend's memory
+// (Backend::read copies them out). An observer must not change them.
+class Observer {
+ public:
+  virtual ~Observer() = default;
+  virtual void before(const Op& /*op*/, const Tap& /*tap*/) {}
+  virtual void after(const Op& /*op*/, const Tap& /*tap*/) {}
+};
+
+// One way to run ops. Not thread-safe: one thread drives a backend; inside an op the backend may
+// use as many as it likes. When operator() returns, the op has run or is queued in order; read()
+// waits.
+class Backend {
+ public:
+  Backend() = default;
+  Backend(const Backend&) = delete;
+  Backend& operator=(const Backend&) = delete;
+  virtual ~Backend() = default;
+
+  // "ref", "cpu", ...
+  virtual std::string_view name() const = 0;
+  // What it runs on, for people: "AMD EPYC (avx512, 2 threads)".
+  virtual std::string description() const = 0;
+
+  // The only way to run an op: validates it, records it if a tape is set (and then runs nothing),
+  // else tells the observer, runs it, and tells the observer again. Throws Error if it is invalid.
+  void operator()(const Op& op, Tap tap = {});
+  // Runs the nodes of a recorded plan in order.
+  void run(const Plan& plan);
+
+  // From now on ops are appended to `tape` instead of being run; null ends that. Not owned.
+  void record(Plan* tape) { tape_ = tape; }
+  // From now on `observer` is told of every op; null ends that. Not owned.
+  void observe(Observer* observer) { observer_ = observer; }
+
+  // Memory for tensors. Throws Error (Exit::kOutOfMemory).
+  virtual Buffer allocate(std::size_t bytes) = 0;
+  // Copies between host memory and the backend's, in order with the ops.
+  virtual void write(const Tensor& dst, const void* src) = 0;
+  virtual void read(void* dst, const Tensor& src) = 0;
+  // Makes a weight that lies in host memory usable in ops. The host memory must outlive the
+  // backend's use of it: a backend may return the same view.
+  virtual Tensor place_weight(const Tensor& host) = 0;
+
+ private:
+  // One line per op, so that a search finds every implementation and a missing one does not
+  // compile.
+  virtual void run(const Embed& op) = 0;
+  virtual void run(const RmsNorm& op) = 0;
+  virtual void run(const Gemm& op) = 0;
+  virtual void run(const AddBias& op) = 0;
+  virtual void run(const Rope& op) = 0;
+  virtual void run(const KvWrite& op) = 0;
+  virtual void run(const Attention& op) = 0;
+  virtual void run(const SiluMul& op) = 0;
+  virtual void run(const Add& op) = 0;
+  virtual void run(const TakeRows& op) = 0;
+  virtual void run(const Sample& op) = 0;
+
+  Plan* tape_ = nullptr;
+  Observer* observer_ = nullptr;
+};
+
+}  // namespace qwen

@@ -1,0 +1,231 @@
+#include "core/models/qwen2.h"
+
+#include <cmath>
+
+#include "core/error.h"
+
+namespace qwen {
+namespace {
+
+constexpr std::uint32_t kMaxLayers = 512;
+constexpr std::uint32_t kMaxHeadDim = 256;
+constexpr std::uint32_t kMaxVocab = 1u << 20;
+constexpr std::uint32_t kMaxWidth = 1u << 20;    // dim, ffn_dim, heads: far above any model
+constexpr std::uint32_t kMaxContext = 1u << 30;  // positions are 32-bit
+
+[[noreturn]] void bad_value(std::string_view key, const std::string& got,
+                            const std::string& expected) {
+  throw Error(
+      {.exit = Exit::kModel,
+       .code = "bad_value",
+       .message = "metadata key '" + std::string(key) + "' is " + got + ", expected " + expected,
+       .hint = "the file is damaged or was made by a faulty converter",
+       .key = std::string(key)});
+}
+
+std::uint32_t in_range(const ModelFile& file, std::string_view key, std::uint32_t low,
+                       std::uint32_t high) {
+  const std::uint32_t value = file.u32(key);
+  if (value < low || value > high) {
+    bad_value(key, std::to_string(value), std::to_string(low) + " to " + std::to_string(high));
+  }
+  return value;
+}
+
+float positive(const ModelFile& file, std::string_view key) {
+  const float value = file.f32(key);
+  if (!std::isfinite(value) || value <= 0)
+    bad_value(key, std::to_string(value), "a positive number");
+  return value;
+}
+
+}  // namespace
+
+void Qwen2::read_config(const ModelFile& file) {
+  shape_.arch = "qwen2";
+  shape_.n_layers = in_range(file, "qwen2.block_count", 1, kMaxLayers);
+  shape_.context_length = in_range(file, "qwen2.context_length", 1, kMaxContext);
+  shape_.dim = in_range(file, "qwen2.embedding_length", 1, kMaxWidth);
+  shape_.ffn_dim = in_range(file, "qwen2.feed_forward_length", 1, kMaxWidth);
+  shape_.n_heads = in_range(file, "qwen2.attention.head_count", 1, kMaxWidth);
+  shape_.n_kv_heads = in_range(file, "qwen2.attention.head_count_kv", 1, kMaxWidth);
+  eps_ = positive(file, "qwen2.attention.layer_norm_rms_epsilon");
+  rope_base_ = positive(file, "qwen2.rope.freq_base");
+
+  if (shape_.n_heads % shape_.n_kv_heads != 0) {
+    bad_value("qwen2.attention.head_count_kv", std::to_string(shape_.n_kv_heads),
+              "a divisor of head_count " + std::to_string(shape_.n_heads));
+  }
+  if (const auto length = file.find_u32("qwen2.attention.key_length")) {
+    shape_.head_dim = *length;
+    const auto value_length = file.find_u32("qwen2.attention.value_length");
+    if (value_length.value_or(*length) != *length) {
+      bad_value("qwen2.attention.value_length", std::to_string(*value_length),
+                "key_length " + std::to_string(*length));
+    }
+  } else if (shape_.dim % shape_.n_heads == 0) {
+    shape_.head_dim = shape_.dim / shape_.n_heads;
+  } else {
+    bad_value("qwen2.embedding_length", std::to_string(shape_.dim),
+              "a multiple of head_count " + std::to_string(shape_.n_heads));
+  }
+  if (shape_.head_dim < 2 || shape_.head_dim > kMaxHeadDim || shape_.head_dim % 2 != 0) {
+    bad_value("qwen2.attention.head_count", std::to_string(shape_.n_heads),
+              "a head_dim that is even and at most 256, not " + std::to_string(shape_.head_dim));
+  }
+  if (const auto rotated = file.find_u32("qwen2.rope.dimension_count");
+      rotated.value_or(shape_.head_dim) != shape_.head_dim) {
+    bad_value("qwen2.rope.dimension_count", std::to_string(*rotated),
+              "head_dim " + std::to_string(shape_.head_dim));
+  }
+  if (const auto scaling = file.find_string("qwen2.rope.scaling.type");
+      scaling.value_or("none") != "none") {
+    throw Error({.exit = Exit::kModel,
+                 .code = "unsupported_rope_scaling",
+                 .message = "rope scaling '" + *scaling + "' is not supported yet",
+                 .hint = "use the file without rope scaling",
+                 .key = "qwen2.rope.scaling.type"});
+  }
+  const auto embedding = file.tensor_shape("token_embd.weight");
+  shape_.n_vocab = embedding[0];
+  if (shape_.n_vocab > kMaxVocab) {
+    throw Error({.exit = Exit::kModel,
+                 .code = "bad_value",
+                 .message = "token_embd.weight has " + std::to_string(shape_.n_vocab) +
+                            " rows, expected at most " + std::to_string(kMaxVocab),
+                 .tensor = "token_embd.weight"});
+  }
+  if (const auto n = file.find_u32("qwen2.vocab_size");
+      n.value_or(shape_.n_vocab) != shape_.n_vocab) {
+    bad_value("qwen2.vocab_size", std::to_string(*n),
+              "the " + std::to_string(shape_.n_vocab) + " rows of token_embd.weight");
+  }
+}
+
+Qwen2::Qwen2(ModelFile& file, Backend& backend) {
+  read_config(file);
+  const std::int64_t dim = shape_.dim;
+  const std::int64_t q_dim = shape_.n_heads * shape_.head_dim;
+  const std::int64_t kv_dim = shape_.n_kv_heads * shape_.head_dim;
+
+  const auto take = [&](const std::string& tensor, std::initializer_list<std::int64_t> dims) {
+    const Tensor host = file.take(tensor, dims);
+    shape_.n_params += host.size();
+    return backend.place_weight(host);
+  };
+  // Norms and biases are read element by element: they are F32 in every converter's output.
+  const auto take_f32 = [&](const std::string& tensor, std::int64_t n) {
+    const Tensor t = take(tensor, {n});
+    if (t.dtype != DType::kF32) {
+      throw Error(
+          {.exit = Exit::kModel,
+           .code = "wrong_type",
+           .message = tensor + ": expected type F32, got " + std::string(info(t.dtype).name),
+           .tensor = tensor});
+    }
+    return t;
+  };
+
+  embed_ = take("token_embd.weight", {shape_.n_vocab, dim});
+  for (std::int64_t i = 0; i < shape_.n_layers; ++i) {
+    const std::string blk = "blk." + std::to_string(i) + ".";
+    Layer l;
+    l.attn_norm = take_f32(blk + "attn_norm.weight", dim);
+    l.q = take(blk + "attn_q.weight", {q_dim, dim});
+    l.k = take(blk + "attn_k.weight", {kv_dim, dim});
+    l.v = take(blk + "attn_v.weight", {kv_dim, dim});
+    l.q_bias = take_f32(blk + "attn_q.bias", q_dim);
+    l.k_bias = take_f32(blk + "attn_k.bias", kv_dim);
+    l.v_bias = take_f32(blk + "attn_v.bias", kv_dim);
+    l.o = take(blk + "attn_output.weight", {dim, q_dim});
+    l.ffn_norm = take_f32(blk + "ffn_norm.weight", dim);
+    l.gate = take(blk + "ffn_gate.weight", {shape_.ffn_dim, dim});
+    l.up = take(blk + "ffn_up.weight", {shape_.ffn_dim, dim});
+    l.down = take(blk + "ffn_down.weight", {dim, shape_.ffn_dim});
+    layers_.push_back(l);
+  }
+  output_norm_ = take_f32("output_norm.weight", dim);
+  head_ = file.has_tensor("output.weight") ? take("output.weight", {shape_.n_vocab, dim}) : embed_;
+  file.check_all_taken();
+  make_inv_freq(backend);
+}
+
+void Qwen2::make_inv_freq(Backend& backend) {
+  const std::int64_t half = shape_.head_dim / 2;
+  std::vector<float> table(half);
+  for (std::int64_t i = 0; i < half; ++i) {
+    const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(shape_.head_dim);
+    table[i] = static_cast<float>(std::pow(double{rope_base_}, exponent));
+  }
+  inv_freq_memory_ = backend.allocate(bytes_of(DType::kF32, half));
+  inv_freq_ = Tensor(inv_freq_memory_.get(), DType::kF32, {half});
+  backend.write(inv_freq_, table.data());
+}
+
+Tensor Qwen2::forward(Backend& be, const Step& step, const KvCache& kv, Arena& arena,
+                      std::int64_t n_layers) const {
+  const std::int64_t n_tokens = step.ids.shape[0];
+  const std::int64_t n_rows = step.rows.shape[0];
+  const std::int64_t head_dim = shape_.head_dim;
+  const std::int64_t n_heads = shape_.n_heads;
+  const std::int64_t n_kv_heads = shape_.n_kv_heads;
+  const auto take = [&](std::int64_t rows, std::int64_t cols) {
+    return arena.take(DType::kF32, {rows, cols});
+  };
+  const auto heads = [&](const Tensor& t, std::int64_t n) {
+    return t.reshape({n_tokens, n, head_dim});
+  };
+
+  const Tensor x = take(n_tokens, shape_.dim);  // the residual stream
+  const Tensor h = take(n_tokens, shape_.dim);  // normed input of a block, then its output
+  const Tensor q = take(n_tokens, n_heads * head_dim);
+  const Tensor k = take(n_tokens, n_kv_heads * head_dim);
+  const Tensor v = take(n_tokens, n_kv_heads * head_dim);
+  const Tensor attn = take(n_tokens, n_heads * head_dim);
+  const Tensor lse = take(n_tokens, n_heads);
+  const Tensor gate = take(n_tokens, shape_.ffn_dim);
+  const Tensor up = take(n_tokens, shape_.ffn_dim);
+  const Tensor swiglu = take(n_tokens, shape_.ffn_dim);
+  const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
+
+  be(Embed{x, embed_, step.ids}, {"embed"});
+  for (int i = 0; i < n_layers; ++i) {
+    const Layer& l = layers_[i];
+    be(RmsNorm{h, x, l.attn_norm, eps_}, {"attn_norm", i});
+    be(Gemm{q, h, l.q}, {"q_proj", i});
+    be(Gemm{k, h, l.k}, {"k_proj", i});
+    be(Gemm{v, h, l.v}, {"v_proj", i});
+    be(AddBias{q, l.q_bias}, {"q_bias", i});
+    be(AddBias{k, l.k_bias}, {"k_bias", i});
+    be(AddBias{v, l.v_bias}, {"v_bias", i});
+    be(Rope{heads(q, n_heads), step.pos, inv_freq_}, {"rope_q", i});
+    be(Rope{heads(k, n_kv_heads), step.pos, inv_freq_}, {"rope_k", i});
+    be(KvWrite{kv.k(i), kv.v(i), heads(k, n_kv_heads), heads(v, n_kv_heads), step.pos, step.seq,
+               kv.pages()},
+       {"kv_write", i});
+    be(Attention{heads(attn, n_heads), lse, heads(q, n_heads), kv.k(i), kv.v(i), step.pos, step.seq,
+                 kv.pages(), scale},
+       {"attn_out", i});
+    be(Gemm{h, attn, l.o}, {"o_proj", i});
+    be(Add{x, h}, {"resid1", i});
+
+    be(RmsNorm{h, x, l.ffn_norm, eps_}, {"ffn_norm", i});
+    be(Gemm{gate, h, l.gate}, {"gate", i});
+    be(Gemm{up, h, l.up}, {"up", i});
+    be(SiluMul{swiglu, gate, up}, {"swiglu", i});
+    be(Gemm{h, swiglu, l.down}, {"down", i});
+    be(Add{x, h}, {"resid2", i});
+  }
+
+  // Only the rows whose logits are wanted go through the last norm and the head.
+  const Tensor last = take(n_rows, shape_.dim);
+  const Tensor normed = take(n_rows, shape_.dim);
+  const Tensor logits = take(n_rows, shape_.n_vocab);
+  if (n_rows == 0) return logits;
+  be(TakeRows{last, x, step.rows}, {"take_rows"});
+  be(RmsNorm{normed, last, output_norm_, eps_}, {"final_norm"});
+  be(Gemm{logits, normed, head_}, {"logits"});
+  return logits;
+}
+
+}  // namespace qwen

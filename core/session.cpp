@@ -1,0 +1,194 @@
+#include "core/session.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+
+namespace qwen {
+namespace {
+
+// Finds the first op whose output holds a value that is not finite.
+class FiniteObserver : public Observer {
+ public:
+  explicit FiniteObserver(Backend& backend) : backend_(backend) {}
+
+  void after(const Op& op, const Tap& tap) override {
+    if (!where.empty() || std::holds_alternative<KvWrite>(op)) return;
+    Op copy = op;
+    const Tensor out = *operands(copy).front().tensor;
+    if (out.dtype != DType::kF32) return;
+    std::vector<float> values(out.size());
+    backend_.read(values.data(), out);
+    if (std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); })) return;
+    where = std::string(tap.name);
+    if (tap.layer >= 0) where = "layer " + std::to_string(tap.layer) + " " + where;
+  }
+
+  std::string where;
+
+ private:
+  Backend& backend_;
+};
+
+void require(bool holds, const std::string& what) {
+  if (!holds) throw Error({.exit = Exit::kFailed, .code = "invalid_step", .message = what});
+}
+
+KvCacheShape cache_shape(const ModelShape& m, const SessionOptions& o) {
+  return {m.n_layers, m.n_kv_heads, m.head_dim, o.n_seqs, o.ctx, o.kv_dtype};
+}
+
+}  // namespace
+
+Session::Session(const Model& model, Backend& backend, const SessionOptions& options)
+    : model_(model),
+      backend_(backend),
+      options_(options),
+      kv_(backend, cache_shape(model.shape(), options), options.poison),
+      arena_(nullptr, 0) {
+  const std::int64_t n_layers = model.shape().n_layers;
+  options_.max_step_tokens =
+      std::clamp<std::int64_t>(options.max_step_tokens, 1, options.ctx * options.n_seqs);
+  options_.max_step_rows = std::min(options.max_step_rows, options_.max_step_tokens);
+  options_.n_layers = options.n_layers < 0 ? n_layers : std::min(options.n_layers, n_layers);
+
+  // Two passes over the same list: the first finds the size, the second hands out the memory.
+  const auto take_inputs = [&](Arena arena) {
+    for (Tensor* t : {&ids_, &pos_, &seq_})
+      *t = arena.take(DType::kI32, {options_.max_step_tokens});
+    for (Tensor* t : {&rows_, &sampled_, &row_seq_, &row_pos_}) {
+      *t = arena.take(DType::kI32, {options_.max_step_rows});
+    }
+    params_ = arena.take(DType::kI32, {options_.n_seqs, 8});
+    seen_ = arena.take(DType::kI8, {options_.n_seqs, model.shape().n_vocab});
+    return arena.used();
+  };
+  const std::size_t inputs_bytes = take_inputs(Arena::measuring());
+  inputs_memory_ = backend.allocate(inputs_bytes);
+  take_inputs(Arena(inputs_memory_.get(), inputs_bytes));
+  for (std::int32_t s = 0; s < options_.n_seqs; ++s) {
+    set_sampling(s, {});
+    reset(s);
+  }
+
+  Arena measure = Arena::measuring();
+  Plan plan;  // recorded, not run
+  backend.record(&plan);
+  model.forward(backend, bind(options_.max_step_tokens, options_.max_step_rows), kv_, measure,
+                options_.n_layers);
+  backend.record(nullptr);
+  scratch_bytes_ = measure.used();
+  scratch_ = backend.allocate(scratch_bytes_);
+  arena_ = Arena(scratch_.get(), scratch_bytes_);
+}
+
+Step Session::bind(std::int64_t n_tokens, std::int64_t n_rows) const {
+  return {ids_.slice(0, n_tokens), pos_.slice(0, n_tokens), seq_.slice(0, n_tokens),
+          rows_.slice(0, n_rows)};
+}
+
+Tensor Session::step(std::span<const TokenInput> tokens) {
+  const auto n_tokens = static_cast<std::int64_t>(tokens.size());
+  require(n_tokens >= 1 && n_tokens <= options_.max_step_tokens,
+          "a step of " + std::to_string(n_tokens) + " tokens");
+  std::vector<std::int32_t> ids, pos, seq, rows, row_seq, row_pos;
+  for (std::int64_t t = 0; t < n_tokens; ++t) {
+    const TokenInput& in = tokens[t];
+    require(in.id >= 0 && in.id < model_.shape().n_vocab,
+            "token id " + std::to_string(in.id) + " is not in the vocabulary");
+    require(in.seq >= 0 && in.seq < options_.n_seqs,
+            "sequence " + std::to_string(in.seq) + " does not exist");
+    require(in.pos >= 0, "a negative position");
+    kv_.reserve(in.seq, std::int64_t{in.pos} + 1);
+    ids.push_back(in.id);
+    pos.push_back(in.pos);
+    seq.push_back(in.seq);
+    if (!in.wants_logits) continue;
+    rows.push_back(static_cast<std::int32_t>(t));
+    row_seq.push_back(in.seq);
+    row_pos.push_back(in.pos + 1);
+  }
+  const auto n_rows = static_cast<std::int64_t>(rows.size());
+  require(n_rows <= options_.max_step_rows, std::to_string(n_rows) + " logits rows in one step");
+
+  const auto upload = [&](const Tensor& to, const std::vector<std::int32_t>& from) {
+    backend_.write(to.slice(0, static_cast<std::int64_t>(from.size())), from.data());
+  };
+  upload(ids_, ids);
+  upload(pos_, pos);
+  upload(seq_, seq);
+  upload(rows_, rows);
+  upload(row_seq_, row_seq);
+  upload(row_pos_, row_pos);
+  last_tokens_.assign(tokens.begin(), tokens.end());
+  arena_.reset();
+  logits_ = model_.forward(backend_, bind(n_tokens, n_rows), kv_, arena_, options_.n_layers);
+  return logits_;
+}
+
+Tensor Session::prefill(std::int32_t seq, std::span<const std::int32_t> ids,
+                        std::int32_t first_pos) {
+  std::vector<TokenInput> tokens;
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    tokens.push_back({ids[i], first_pos + static_cast<std::int32_t>(i), seq, i + 1 == ids.size()});
+    if (static_cast<std::int64_t>(tokens.size()) == options_.max_step_tokens ||
+        i + 1 == ids.size()) {
+      step(tokens);
+      tokens.clear();
+    }
+  }
+  return logits_;
+}
+
+void Session::set_sampling(std::int32_t seq, const SampleParams& params) {
+  backend_.write(params_.slice(seq, seq + 1), &params);
+}
+
+void Session::mark_seen(std::int32_t seq, std::span<const std::int32_t> ids) {
+  std::vector<std::int8_t> seen(model_.shape().n_vocab);
+  const Tensor row = seen_.slice(seq, seq + 1);
+  backend_.read(seen.data(), row);
+  for (const std::int32_t id : ids) seen[id] = 1;
+  backend_.write(row, seen.data());
+}
+
+std::vector<std::int32_t> Session::sample() {
+  const std::int64_t n_rows = logits_.shape[0];
+  const Tensor out = sampled_.slice(0, n_rows);
+  backend_(
+      Sample{out, seen_, logits_, row_seq_.slice(0, n_rows), row_pos_.slice(0, n_rows), params_},
+      {"token"});
+  std::vector<std::int32_t> ids(n_rows);
+  backend_.read(ids.data(), out);
+  check_finite(ids);
+  return ids;
+}
+
+void Session::check_finite(std::span<const std::int32_t> chosen) {
+  for (std::size_t r = 0; r < chosen.size(); ++r) {
+    float logit = 0;
+    const Tensor row(logits_.row(static_cast<std::int64_t>(r)), DType::kF32, {logits_.cols()});
+    backend_.read(&logit, row.slice(chosen[r], chosen[r] + 1));
+    if (std::isfinite(logit)) continue;
+    // Run the step again, watched: writing the same keys and values twice changes nothing.
+    FiniteObserver finder(backend_);
+    backend_.observe(&finder);
+    step(std::vector<TokenInput>(last_tokens_));
+    backend_.observe(nullptr);
+    throw Error(
+        {.exit = Exit::kFailed,
+         .code = "not_finite",
+         .message = "the logits are not finite" +
+                    (finder.where.empty() ? "" : "; the first such value is in " + finder.where),
+         .hint = "the model file is damaged or has an infinite weight"});
+  }
+}
+
+void Session::reset(std::int32_t seq) {
+  kv_.release(seq);
+  const std::vector<std::int8_t> none(model_.shape().n_vocab, 0);
+  backend_.write(seen_.slice(seq, seq + 1), none.data());
+}
+
+}  // namespace qwen
