@@ -1,0 +1,82 @@
+#include "core/tokenizer/merge_table.h"
+
+#include <bit>
+#include <string>
+
+namespace qwen {
+namespace {
+
+[[noreturn]] void refuse_merge(const char* code, std::size_t index, std::string_view merge,
+                               const std::string& why) {
+  refuse_vocabulary(vocabulary_keys::kMerges, code,
+                    "merge " + std::to_string(index) + " " + quoted(merge) + ": " + why);
+}
+
+bool is_concatenation(std::string_view whole, std::string_view left, std::string_view right) {
+  return whole.size() == left.size() + right.size() && whole.starts_with(left) &&
+         whole.ends_with(right);
+}
+
+}  // namespace
+
+MergeTable::MergeTable(const TokenTable& tokens, std::span<const std::string_view> merges) {
+  if (merges.size() >= kNoRank / 4) {
+    refuse_vocabulary(vocabulary_keys::kMerges, "too_many_merges",
+                      std::to_string(merges.size()) + " merges");
+  }
+  slots_.resize(std::bit_ceil(merges.size() * 2 + 2));
+  mask_ = slots_.size() - 1;
+  shift_ = 64 - std::countr_zero(slots_.size());
+  rules_.reserve(merges.size());
+  for (std::size_t index = 0; index < merges.size(); ++index) {
+    const MergeRule rule = parse(tokens, merges, index);
+    std::size_t i = home(rule.left, rule.right);
+    for (; slots_[i].rank != kNoRank; i = (i + 1) & mask_) {
+      if (slots_[i].left == rule.left && slots_[i].right == rule.right) {
+        refuse_merge("duplicate_merge", index, merges[index],
+                     "the same as merge " + std::to_string(slots_[i].rank));
+      }
+    }
+    slots_[i] = {rule.left, rule.right, static_cast<std::uint32_t>(index)};
+    rules_.push_back(rule);
+  }
+}
+
+MergeRule MergeTable::parse(const TokenTable& tokens, std::span<const std::string_view> merges,
+                            std::size_t index) const {
+  const std::string_view merge = merges[index];
+  // The byte alphabet has no space, so a space can only be the separator.
+  const std::size_t space = merge.find(' ');
+  const bool two_tokens = space != merge.npos && space > 0 && space + 1 < merge.size() &&
+                          merge.find(' ', space + 1) == merge.npos;
+  if (!two_tokens) {
+    refuse_merge("bad_merge", index, merge, "expected two tokens with one space between them");
+  }
+  const std::string_view left = merge.substr(0, space);
+  const std::string_view right = merge.substr(space + 1);
+  MergeRule rule = {tokens.find(left), tokens.find(right), TokenTable::kNone};
+  // Tokens are numbered in the order of the merges that make them, nearly always: look there first.
+  const std::int32_t guess = rules_.empty() ? TokenTable::kNone : rules_.back().merged + 1;
+  if (guess > 0 && guess < tokens.size() && is_concatenation(tokens.spelling(guess), left, right)) {
+    rule.merged = guess;
+  } else {
+    rule.merged = tokens.find(std::string(left) += right);
+  }
+  for (const std::int32_t id : {rule.left, rule.right, rule.merged}) {
+    if (id == TokenTable::kNone) {
+      const std::string_view unknown = rule.left == id ? left : rule.right == id ? right : merge;
+      refuse_merge("unknown_token_in_merge", index, merge,
+                   unknown.data() == merge.data() && unknown.size() == merge.size()
+                       ? "its result is not a token"
+                       : quoted(unknown) + " is not a token");
+    }
+    // Otherwise plain text could become a control token, whatever the caller asked for.
+    if (tokens.type(id) != TokenType::kNormal) {
+      refuse_merge("special_token_in_merge", index, merge,
+                   "token " + std::to_string(id) + " is not a normal token");
+    }
+  }
+  return rule;
+}
+
+}  // namespace qwen

@@ -1,0 +1,59 @@
+// The merge rules of byte-pair encoding: (left id, right id) -> rank and merged id.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "core/tokenizer/token_table.h"
+
+namespace qwen {
+
+inline constexpr std::uint32_t kNoRank = 0xFFFFFFFFu;
+
+struct MergeRule {
+  std::int32_t left;
+  std::int32_t right;
+  std::int32_t merged;
+};
+
+class MergeTable {
+ public:
+  // Throws Error (kModel) naming the index of a merge that is malformed, of tokens that do not
+  // exist, given twice, or that would make a control or user-defined token out of plain text.
+  MergeTable(const TokenTable& tokens, std::span<const std::string_view> merges);
+
+  // kNoRank when the two do not merge. Lower ranks merge first.
+  std::uint32_t rank(std::int32_t left, std::int32_t right) const {
+    for (std::size_t i = home(left, right);; i = (i + 1) & mask_) {
+      const Slot& slot = slots_[i];
+      if (slot.rank == kNoRank || (slot.left == left && slot.right == right)) return slot.rank;
+    }
+  }
+  const MergeRule& rule(std::uint32_t rank) const { return rules_[rank]; }
+  std::size_t size() const { return rules_.size(); }
+
+ private:
+  struct Slot {
+    std::int32_t left = -1;
+    std::int32_t right = -1;
+    std::uint32_t rank = kNoRank;
+  };
+
+  std::size_t home(std::int32_t left, std::int32_t right) const {
+    const std::uint64_t key = static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32 |
+                              static_cast<std::uint32_t>(right);
+    return (key * 0x9E3779B97F4A7C15u) >> shift_;
+  }
+  MergeRule parse(const TokenTable& tokens, std::span<const std::string_view> merges,
+                  std::size_t index) const;
+
+  std::vector<Slot> slots_;  // open addressing, a power of two, at most half full
+  std::size_t mask_ = 0;
+  int shift_ = 0;
+  std::vector<MergeRule> rules_;  // by rank
+};
+
+}  // namespace qwen
