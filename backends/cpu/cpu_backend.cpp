@@ -1,0 +1,138 @@
+#include "backends/cpu/cpu_backend.h"
+
+#include <cmath>
+
+#include "core/error.h"
+#include "core/kv_layout.h"
+
+namespace qwen {
+namespace {
+
+// Waking the other threads costs some microseconds, as long as one core needs for about this many
+// elements of a simple row operation.
+constexpr std::int64_t kSerialElements = 32768;
+
+// Rows per chunk, so that a chunk has at least kSerialElements elements.
+std::int64_t row_grain(std::int64_t cols) { return kSerialElements / cols + 1; }
+
+const cpu::Kernels* choose(std::string_view isa) {
+  const auto usable = cpu::usable_kernels();
+  if (isa.empty()) return usable.front();
+  std::string names;
+  for (const cpu::Kernels* k : usable) {
+    if (k->isa == isa) return k;
+    names += (names.empty() ? "" : ", ") + std::string(k->isa);
+  }
+  throw Error({.exit = Exit::kModel,
+               .code = "isa_not_usable",
+               .message = "--isa " + std::string(isa) + ": this processor has " + names});
+}
+
+}  // namespace
+
+CpuBackend::CpuBackend(int threads, std::string_view isa)
+    : kernels_(choose(isa)), pool_(threads), scratch_(threads + 1) {}
+
+std::string CpuBackend::description() const {
+  return std::string(kernels_->isa) + ", " + std::to_string(threads()) +
+         (threads() == 1 ? " thread" : " threads");
+}
+
+std::vector<std::string_view> CpuBackend::usable_isas() {
+  std::vector<std::string_view> names;
+  for (const cpu::Kernels* k : cpu::usable_kernels()) names.push_back(k->isa);
+  return names;
+}
+
+float* CpuBackend::scratch(int thread, std::size_t floats) {
+  Scratch& s = scratch_[thread];
+  if (s.floats < floats) {
+    s.memory = allocate(floats * sizeof(float));
+    s.floats = floats;
+  }
+  return reinterpret_cast<float*>(s.memory.get());
+}
+
+void CpuBackend::run(const Embed& op) {
+  const auto decode = kernels_->decode[static_cast<std::size_t>(op.table.dtype)];
+  const std::int64_t dim = op.out.cols();
+  for (std::int64_t t = 0; t < op.out.rows(); ++t) {
+    decode(op.table.row(op.ids.i32()[t]), dim, op.out.f32() + t * dim);
+  }
+}
+
+void CpuBackend::run(const RmsNorm& op) {
+  const std::int64_t dim = op.x.cols();
+  pool_.chunks(op.x.rows(), row_grain(dim), [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t t = begin; t < end; ++t) {
+      kernels_->rms_norm(op.x.f32() + t * dim, op.weight.f32(), op.eps, dim,
+                         op.out.f32() + t * dim);
+    }
+  });
+}
+
+void CpuBackend::run(const AddBias& op) {
+  const std::int64_t n = op.x.cols();
+  pool_.chunks(op.x.rows(), row_grain(n), [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t t = begin; t < end; ++t) kernels_->add(op.x.f32() + t * n, op.bias.f32(), n);
+  });
+}
+
+void CpuBackend::run(const Rope& op) {
+  const std::int64_t heads = op.x.shape[1];
+  const std::int64_t head_dim = op.x.shape[2];
+  const std::int64_t half = head_dim / 2;
+  const auto rotate = [&](std::int64_t begin, std::int64_t end, int thread) {
+    float* cosine = scratch(thread, 2 * half);
+    float* sine = cosine + half;
+    for (std::int64_t t = begin; t < end; ++t) {
+      for (std::int64_t i = 0; i < half; ++i) {
+        const double angle = double{op.inv_freq.f32()[i]} * op.pos.i32()[t];
+        cosine[i] = static_cast<float>(std::cos(angle));
+        sine[i] = static_cast<float>(std::sin(angle));
+      }
+      for (std::int64_t h = 0; h < heads; ++h) {
+        kernels_->rope(op.x.f32() + (t * heads + h) * head_dim, cosine, sine, half);
+      }
+    }
+  };
+  // A sine and a cosine cost about as much as 16 elements of a simple operation.
+  pool_.chunks(op.x.shape[0], row_grain(16 * head_dim), rotate);
+}
+
+void CpuBackend::run(const KvWrite& op) {
+  const KvLayout layout = kv_layout(op.k_cache, op.pages);
+  const std::int64_t heads = op.k.shape[1];
+  const std::int64_t head_dim = op.k.shape[2];
+  const auto store = [&](const Tensor& cache, std::int64_t to, const float* from) {
+    if (cache.dtype == DType::kF32) {
+      std::copy(from, from + head_dim, cache.f32() + to);
+    } else {
+      kernels_->f32_to_f16(from, head_dim, cache.as<std::uint16_t>() + to);
+    }
+  };
+  for (std::int64_t t = 0; t < op.k.shape[0]; ++t) {
+    for (std::int64_t h = 0; h < heads; ++h) {
+      const std::int64_t to =
+          kv_offset(layout, op.pages.i32(), op.seq.i32()[t], h, op.pos.i32()[t], 0);
+      const std::int64_t from = (t * heads + h) * head_dim;
+      store(op.k_cache, to, op.k.f32() + from);
+      store(op.v_cache, to, op.v.f32() + from);
+    }
+  }
+}
+
+void CpuBackend::run(const SiluMul& op) {
+  pool_.chunks(op.out.size(), kSerialElements / 8, [&](std::int64_t begin, std::int64_t end, int) {
+    kernels_->silu_mul(op.gate.f32() + begin, op.up.f32() + begin, end - begin,
+                       op.out.f32() + begin);
+  });
+}
+
+void CpuBackend::run(const Add& op) {
+  pool_.chunks(op.x.size(), kSerialElements, [&](std::int64_t begin, std::int64_t end, int) {
+    kernels_->add(op.x.f32() + begin, op.y.f32() + begin, end - begin);
+  });
+}
+
+}  // namespace qwen

@@ -1,0 +1,58 @@
+// The CPU backend: FP32 arithmetic, run-time choice of instruction set, threads over output rows or
+// (sequence, head) pairs, never over a sum: any number of threads gives the same bits. Weights stay
+// in their file format and are decoded on the fly.
+#pragma once
+
+#include <vector>
+
+#include "backends/cpu/kernels/kernels.h"
+#include "backends/cpu/reference/reference.h"
+#include "backends/cpu/thread_pool.h"
+
+namespace qwen {
+
+class CpuBackend : public ReferenceBackend {
+ public:
+  // `threads` >= 1. `isa` is one of usable_isas(), or "" for the fastest. Throws Error
+  // (Exit::kModel) if this processor does not have it.
+  CpuBackend(int threads, std::string_view isa);
+
+  std::string_view name() const override { return "cpu"; }
+  std::string description() const override;
+  int threads() const { return pool_.threads(); }
+
+  // Instruction sets that this processor can run, the fastest first.
+  static std::vector<std::string_view> usable_isas();
+
+ protected:
+  using ReferenceBackend::run;  // Sample, TakeRows: nothing to gain
+  void run(const Embed& op) override;
+  void run(const RmsNorm& op) override;
+  void run(const Gemm& op) override;
+  void run(const AddBias& op) override;
+  void run(const Rope& op) override;
+  void run(const KvWrite& op) override;
+  void run(const Attention& op) override;
+  void run(const SiluMul& op) override;
+  void run(const Add& op) override;
+
+ private:
+  struct AttentionBlock;
+
+  void gemv(const Gemm& op);
+  void gemm(const Gemm& op);
+  void attend(const Attention& op, const AttentionBlock& block, std::int64_t kv_head,
+              float* scratch);
+  // Scratch of one thread, at least `floats` long; grows, never shrinks.
+  float* scratch(int thread, std::size_t floats);
+
+  const cpu::Kernels* kernels_;
+  cpu::ThreadPool pool_;
+  struct Scratch {
+    Buffer memory;
+    std::size_t floats = 0;
+  };
+  std::vector<Scratch> scratch_;  // one per thread, then the one that all share
+};
+
+}  // namespace qwen

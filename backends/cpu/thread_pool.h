@@ -1,0 +1,71 @@
+// Threads that share the chunks of one job after the other.
+//
+// Not OpenMP: its parallel regions end in a barrier that every thread has to reach, so one that
+// lost its core to another process holds up all others for a time slice, whether it had work or not
+// (measured with GCC's libgomp beside a compiler run: a hundred times slower). Here chunks are
+// claimed, and a job ends when its chunks are done: a thread without a core costs nothing but its
+// share.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+namespace qwen::cpu {
+
+class ThreadPool {
+ public:
+  // `threads` >= 1, the calling thread included: threads - 1 are started.
+  explicit ThreadPool(int threads);
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+  ~ThreadPool();
+
+  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+
+  // Calls f(begin, end, thread) for chunks of `grain` indices that cover [0, n), on any of the
+  // threads (0 is the caller's), and returns when all are done. What a chunk computes must not
+  // depend on the thread, nor on how [0, n) is cut: one call may get all of it. f must not throw.
+  // One job at a time.
+  template <class F>
+  void chunks(std::int64_t n, std::int64_t grain, F f) {
+    const std::int64_t n_chunks = (n + grain - 1) / grain;
+    if (n_chunks <= 1 || workers_.empty()) {
+      if (n > 0) f(std::int64_t{0}, n, 0);
+      return;
+    }
+    struct Context {
+      F& f;
+      std::int64_t n, grain;
+    } context{f, n, grain};
+    run(static_cast<std::uint32_t>(n_chunks), &context,
+        [](const void* p, std::uint32_t chunk, int thread) {
+          const auto& c = *static_cast<const Context*>(p);
+          const std::int64_t begin = chunk * c.grain;
+          c.f(begin, begin + c.grain < c.n ? begin + c.grain : c.n, thread);
+        });
+  }
+
+ private:
+  using Call = void (*)(const void* context, std::uint32_t chunk, int thread);
+
+  void run(std::uint32_t n_chunks, const void* context, Call call);
+  void work(int thread);
+  // Takes chunks of the job `epoch` until none is left.
+  void help(std::uint32_t epoch, int thread);
+
+  // The current job. Its fields change only while no chunk is left to claim, so whoever succeeds in
+  // claiming a chunk has read the fields of the job that the chunk belongs to.
+  std::atomic<Call> call_{nullptr};
+  std::atomic<const void*> context_{nullptr};
+  std::atomic<std::uint32_t> n_chunks_{0};
+  // Epoch of the job in the upper half, chunks not yet claimed in the lower.
+  alignas(64) std::atomic<std::uint64_t> claims_{0};
+  alignas(64) std::atomic<std::uint32_t> done_{0};   // finished chunks of the current job
+  alignas(64) std::atomic<std::uint32_t> epoch_{0};  // what sleeping threads wait on
+  std::atomic<bool> stop_{false};
+  std::vector<std::thread> workers_;
+};
+
+}  // namespace qwen::cpu
