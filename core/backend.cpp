@@ -13,7 +13,7 @@ void Backend::operator()(const Op& op, Tap tap) {
   if (observer_ != nullptr) observer_->after(op, tap);
 }
 
-void Backend::run(const Plan& plan) {
+void Backend::replay(const Plan& plan) {
   for (const Node& node : plan) (*this)(node.op, node.tap);
 }
 

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "core/contract.h"
 #include "core/ops.h"
 
 namespace qwen {
@@ -37,11 +38,14 @@ class Backend {
   // What it runs on, for people: "AMD EPYC (avx512, 2 threads)".
   virtual std::string description() const = 0;
 
+  // How this backend rounds in `op`.
+  virtual Contract contract(const Op& op) const = 0;
+
   // The only way to run an op: validates it, records it if a tape is set (and then runs nothing),
   // else tells the observer, runs it, and tells the observer again. Throws Error if it is invalid.
   void operator()(const Op& op, Tap tap = {});
   // Runs the nodes of a recorded plan in order.
-  void run(const Plan& plan);
+  void replay(const Plan& plan);
 
   // From now on ops are appended to `tape` instead of being run; null ends that. Not owned.
   void record(Plan* tape) { tape_ = tape; }

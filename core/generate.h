@@ -18,9 +18,9 @@ std::string_view to_string(StopReason reason);
 enum class Verdict { kContinue, kStop, kInterrupt };
 
 struct GenerateOptions {
-  SampleParams sampling;
+  SampleParams sampling = {};
   std::int64_t max_tokens = -1;        // -1: until an end token or the end of the context
-  std::vector<std::int32_t> stop_ids;  // end tokens; empty: none
+  std::vector<std::int32_t> stop_ids = {};  // end tokens; empty: none
 };
 
 struct Generation {

@@ -1,5 +1,6 @@
 #include "backends/cpu/cpu_backend.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/error.h"
@@ -36,6 +37,29 @@ CpuBackend::CpuBackend(int threads, std::string_view isa)
 std::string CpuBackend::description() const {
   return std::string(kernels_->isa) + ", " + std::to_string(threads()) +
          (threads() == 1 ? " thread" : " threads");
+}
+
+Contract CpuBackend::contract(const Op& op) const {
+  // Vector sums: one chain per lane (gemv: two), then the lanes and chains are added up.
+  std::int64_t lane_depth = 1;
+  for (std::int64_t n = kernels_->lanes; n > 1; n /= 2) ++lane_depth;
+  if (const auto* norm = std::get_if<RmsNorm>(&op)) {
+    return {.sum_depth = norm->x.cols() / kernels_->lanes + kernels_->lanes + lane_depth};
+  }
+  if (const auto* gemm = std::get_if<Gemm>(&op)) {
+    const std::int64_t n = gemm->x.cols();
+    const std::int64_t tail = 2 * kernels_->lanes;  // elements after the last whole pair of vectors
+    return {.sum_depth =
+                uses_panels(*gemm) ? n : n / (2 * kernels_->lanes) + tail + lane_depth + 1};
+  }
+  if (const auto* attention = std::get_if<Attention>(&op)) {
+    // One addition per key, and one more roundings per tile when the running maximum grows.
+    const auto* pos = attention->pos.i32();
+    const std::int64_t kv_len = *std::max_element(pos, pos + attention->pos.size()) + 1;
+    const std::int64_t n_tiles = kv_len / attention->k_cache.shape[2] + 1;
+    return {.sum_depth = attention->q.shape[2], .value_sum_depth = kv_len + n_tiles};
+  }
+  return {};
 }
 
 std::vector<std::string_view> CpuBackend::usable_isas() {

@@ -19,6 +19,7 @@ class CpuBackend : public ReferenceBackend {
 
   std::string_view name() const override { return "cpu"; }
   std::string description() const override;
+  Contract contract(const Op& op) const override;
   int threads() const { return pool_.threads(); }
 
   // Instruction sets that this processor can run, the fastest first.
@@ -39,6 +40,7 @@ class CpuBackend : public ReferenceBackend {
  private:
   struct AttentionBlock;
 
+  static bool uses_panels(const Gemm& op);
   void gemv(const Gemm& op);
   void gemm(const Gemm& op);
   void attend(const Attention& op, const AttentionBlock& block, std::int64_t kv_head,

@@ -21,11 +21,13 @@ constexpr std::int64_t kPanelCols = 512;
 
 }  // namespace
 
+bool CpuBackend::uses_panels(const Gemm& op) { return op.x.rows() >= kPanelTokens; }
+
 void CpuBackend::run(const Gemm& op) {
-  if (op.x.rows() < kPanelTokens) {
-    gemv(op);
-  } else {
+  if (uses_panels(op)) {
     gemm(op);
+  } else {
+    gemv(op);
   }
 }
 

@@ -11,6 +11,7 @@ class ReferenceBackend : public Backend {
  public:
   std::string_view name() const override { return "ref"; }
   std::string description() const override { return "scalar reference"; }
+  Contract contract(const Op&) const override { return {}; }  // every sum in FP64
 
   // Host memory, aligned to 64 bytes.
   Buffer allocate(std::size_t bytes) override;

@@ -1,0 +1,178 @@
+#include "core/contract.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/half.h"
+#include "core/kv_layout.h"
+
+namespace qwen {
+namespace {
+
+constexpr double kUnit = 0x1p-24;  // unit roundoff of FP32
+
+double growth(std::int64_t depth) {
+  if (depth == 0) return 0;
+  const double h = static_cast<double>(depth);
+  return std::min(h * kUnit / (1 - h * kUnit), 8.8 * std::sqrt(h) * kUnit);
+}
+
+// Computes the bounds of one op.
+class Bounds {
+ public:
+  Bounds(const Contract& contract, const Tensor& exact, const Tensor& exact_lse)
+      : g_(growth(contract.sum_depth)),
+        g_values_(growth(contract.value_sum_depth)),
+        y_(exact),
+        lse_(exact_lse) {}
+
+  // Copies: exact.
+  Tolerance operator()(const Embed&) const { return zeros(); }
+  Tolerance operator()(const TakeRows&) const { return zeros(); }
+  Tolerance operator()(const KvWrite&) const { return zeros(); }
+  Tolerance operator()(const Sample&) const { return zeros(); }
+
+  // One rounding.
+  Tolerance operator()(const Add&) const { return relative(1); }
+  Tolerance operator()(const AddBias&) const { return relative(1); }
+
+  // Half the growth of the sum of squares, six roundings (division, addition, root, reciprocal, two
+  // products), and the store.
+  Tolerance operator()(const RmsNorm&) const { return relative(g_ / kUnit / 2 + 7); }
+
+  // exp is good to two units, its argument's rounding counts |gate| times; then sum, quotient,
+  // product.
+  Tolerance operator()(const SiluMul& op) const {
+    Tolerance t = zeros();
+    for (std::size_t i = 0; i < t.out.size(); ++i) {
+      t.out[i] = std::abs(y_.f32()[i]) * (9 + std::abs(op.gate.f32()[i])) * kUnit;
+    }
+    return t;
+  }
+
+  // Angles are taken in FP64: what is rounded are sine, cosine, two products, their sum and the
+  // store.
+  Tolerance operator()(const Rope& op) const {
+    Tolerance t = zeros();
+    const std::int64_t head_dim = op.x.shape[2];
+    const std::int64_t half = head_dim / 2;
+    for (std::int64_t i = 0; i < op.x.size(); ++i) {
+      const std::int64_t pair = i % head_dim < half ? i + half : i - half;
+      const double size = std::abs(op.x.f32()[i]) + std::abs(op.x.f32()[pair]);
+      t.out[i] = (5 * size + std::abs(y_.f32()[i])) * kUnit;
+    }
+    return t;
+  }
+
+  Tolerance operator()(const Gemm& op) const {
+    Tolerance t = zeros();
+    const std::int64_t n_cols = op.x.cols();
+    const std::int64_t n_out = op.weight.shape[0];
+    std::vector<float> w(n_cols);
+    for (std::int64_t r = 0; r < n_out; ++r) {
+      decode(op.weight.dtype, op.weight.row(r), n_cols, w.data());
+      for (std::int64_t i = 0; i < op.x.rows(); ++i) {
+        double sum = 0;
+        for (std::int64_t c = 0; c < n_cols; ++c) {
+          sum += std::abs(double{w[c]} * op.x.f32()[i * n_cols + c]);
+        }
+        const double y = std::abs(y_.f32()[i * n_out + r]);
+        t.out[i * n_out + r] = g_ * sum + kUnit * (2 * y + g_ * sum);
+      }
+    }
+    return t;
+  }
+
+  Tolerance operator()(const Attention& op) const {
+    Tolerance t = zeros();
+    t.lse.resize(lse_.size());
+    const std::int64_t heads = op.q.shape[1];
+    for (std::int64_t token = 0; token < op.q.shape[0]; ++token) {
+      for (std::int64_t head = 0; head < heads; ++head) attention_row(op, token, head, t);
+    }
+    return t;
+  }
+
+ private:
+  Tolerance zeros() const { return {std::vector<double>(y_.size(), 0.0), {}}; }
+
+  Tolerance relative(double units) const {
+    Tolerance t = zeros();
+    for (std::size_t i = 0; i < t.out.size(); ++i) t.out[i] = std::abs(y_.f32()[i]) * units * kUnit;
+    return t;
+  }
+
+  static double cached(const Tensor& cache, std::int64_t i) {
+    return cache.dtype == DType::kF32 ? double{cache.as<float>()[i]}
+                                      : double{f16_to_f32(cache.as<std::uint16_t>()[i])};
+  }
+
+  // A score is off by delta; so its weight by a factor within 1 +- epsilon, which also holds what
+  // the running maximum, the exponential and the rescaling of the online softmax round.
+  void attention_row(const Attention& op, std::int64_t token, std::int64_t head,
+                     Tolerance& t) const {
+    const KvLayout layout = kv_layout(op.k_cache, op.pages);
+    const std::int64_t heads = op.q.shape[1];
+    const std::int64_t head_dim = op.q.shape[2];
+    const std::int64_t kv_head = head / (heads / layout.n_kv_heads);
+    const std::int64_t kv_len = op.pos.i32()[token] + 1;
+    const float* q = op.q.f32() + (token * heads + head) * head_dim;
+    const auto offset = [&](std::int64_t pos) {
+      return kv_offset(layout, op.pages.i32(), op.seq.i32()[token], kv_head, pos, 0);
+    };
+    std::vector<double> score(kv_len);
+    std::vector<double> delta(kv_len);
+    for (std::int64_t j = 0; j < kv_len; ++j) {
+      double size = 0;
+      for (std::int64_t d = 0; d < head_dim; ++d) {
+        const double product = double{q[d]} * cached(op.k_cache, offset(j) + d);
+        score[j] += op.scale * product;
+        size += std::abs(product);
+      }
+      delta[j] = op.scale * g_ * size + 2 * kUnit * std::abs(score[j]);
+    }
+    const double max = *std::max_element(score.begin(), score.end());
+    double delta_max = 0;
+    double total = 0;
+    for (std::int64_t j = 0; j < kv_len; ++j) {
+      if (score[j] > max - 1) delta_max = std::max(delta_max, delta[j]);
+      total += std::exp(score[j] - max);
+    }
+    const double n = static_cast<double>(kv_len);
+    double weight_error = 0;
+    std::vector<double> value_error(head_dim);
+    std::vector<double> value_size(head_dim);
+    for (std::int64_t j = 0; j < kv_len; ++j) {
+      const double p = std::exp(score[j] - max) / total;
+      const double epsilon =
+          std::expm1(delta[j] + delta_max + 3 * std::abs(score[j] - max) * kUnit) + 6 * kUnit;
+      weight_error += p * epsilon;
+      for (std::int64_t d = 0; d < head_dim; ++d) {
+        const double v = std::abs(cached(op.v_cache, offset(j) + d));
+        value_error[d] += p * v * (epsilon + kUnit);
+        value_size[d] += p * v;
+      }
+    }
+    const std::int64_t row = token * heads + head;
+    t.lse[row] = weight_error + delta_max + n * kUnit + 4 * kUnit * (1 + std::abs(lse_.f32()[row]));
+    for (std::int64_t d = 0; d < head_dim; ++d) {
+      const double o = std::abs(y_.f32()[row * head_dim + d]);
+      t.out[row * head_dim + d] = value_error[d] + o * (weight_error + n * kUnit) +
+                                  g_values_ * value_size[d] + 2 * kUnit * o;
+    }
+  }
+
+  double g_;
+  double g_values_;
+  Tensor y_;
+  Tensor lse_;
+};
+
+}  // namespace
+
+Tolerance tolerance(const Op& op, const Contract& contract, const Tensor& exact,
+                    const Tensor& exact_lse) {
+  return std::visit(Bounds(contract, exact, exact_lse), op);
+}
+
+}  // namespace qwen
