@@ -19,7 +19,7 @@ enum class Verdict { kContinue, kStop, kInterrupt };
 
 struct GenerateOptions {
   SampleParams sampling = {};
-  std::int64_t max_tokens = -1;        // -1: until an end token or the end of the context
+  std::int64_t max_tokens = -1;             // -1: until an end token or the end of the context
   std::vector<std::int32_t> stop_ids = {};  // end tokens; empty: none
 };
 

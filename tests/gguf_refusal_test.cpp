@@ -20,7 +20,6 @@ namespace qwen {
 namespace {
 
 using fixtures::append;
-using fixtures::append_string;
 using fixtures::Bytes;
 using fixtures::error_of;
 using fixtures::GgufWriter;

@@ -28,7 +28,6 @@ using fixtures::error_of;
 using fixtures::GgufWriter;
 using fixtures::parse_bytes;
 using fixtures::small_gguf;
-using fixtures::TinyModelSpec;
 
 TEST(Gguf, ReadsAValueOfEveryType) {
   const Gguf g = parse_bytes(small_gguf().bytes());

@@ -5,8 +5,8 @@
 #include <filesystem>
 #include <map>
 
-#include "npy.h"
-#include "real_model.h"
+#include "tests/npy.h"
+#include "tests/real_model.h"
 
 namespace qwen::testing {
 namespace {

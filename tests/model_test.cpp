@@ -7,9 +7,9 @@
 #include "backends/cpu/cpu_backend.h"
 #include "backends/cpu/reference/reference.h"
 #include "core/kv_layout.h"
-#include "real_model.h"
 #include "tests/fixtures/random.h"
 #include "tests/fixtures/tiny_model.h"
+#include "tests/real_model.h"
 
 namespace qwen::testing {
 namespace {

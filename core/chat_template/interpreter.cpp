@@ -81,7 +81,7 @@ Interpreter::Flow Interpreter::exec_if(const Stmt& stmt) {
 }
 
 // The items for which the loop's own `if` holds. It sees the loop's variable, not `loop`.
-Value Interpreter::filtered(const Stmt& stmt, Value items) {
+Value Interpreter::filtered(const Stmt& stmt, const Value& items) {
   std::vector<Value> kept;
   for (const Value& item : Elements(iterate(guard_, items))) {
     const Inner inner(*this);

@@ -43,7 +43,7 @@ class Interpreter {
   Text capture(const Block& block);
   Value capture_inner(const Block& block);  // in a scope of its own
   void assign(const Target& target, Value value, Location at);
-  Value filtered(const Stmt& stmt, Value items);
+  Value filtered(const Stmt& stmt, const Value& items);
 
   // Expressions (interpreter_expressions.cpp)
   Value eval(const Expr& expr);

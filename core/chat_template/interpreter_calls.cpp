@@ -49,8 +49,8 @@ Value Interpreter::eval_map(const Expr& expr) {
       mapped.push_back(expr.filter->apply(guard_, element, args));
       continue;
     }
-    Value found = attribute_path(guard_, element, expr.name);
-    mapped.push_back(found.is_undefined() && args[0] ? *args[0] : std::move(found));
+    const Value found = attribute_path(guard_, element, expr.name);
+    mapped.push_back(found.is_undefined() && args[0] ? *args[0] : found);
   }
   return make_sequence(guard_, std::move(mapped), SequenceKind::kOnce);
 }

@@ -49,21 +49,21 @@ Value make_sequence(Guard& guard, std::vector<Value> items, SequenceKind kind) {
   return SequencePtr(std::move(sequence));
 }
 
-Value make_dict(Guard& guard, std::vector<std::pair<Value, Value>> entries) {
+Value make_dict(Guard& guard, const std::vector<std::pair<Value, Value>>& entries) {
   guard.charge(1 + 4 * entries.size());
   auto dict = std::make_shared<Dict>();
   int depth = 0;
   dict->entries.reserve(entries.size());
-  for (auto& [key, value] : entries) {
+  for (const auto& [key, value] : entries) {
     if (!is_hashable(guard, key)) guard.fail("unhashable type: '" + type_name(key) + "'");
     depth = std::max({depth, depth_of(key), depth_of(value)});
     if (const Value* earlier = find_key(guard, *dict, key)) {
-      const_cast<Value&>(*earlier) = std::move(value);
+      const_cast<Value&>(*earlier) = value;
       continue;
     }
     const Text* text = key.text();
     if (text) dict->by_text.emplace(text->bytes(), dict->entries.size());
-    dict->entries.emplace_back(std::move(key), std::move(value));
+    dict->entries.emplace_back(key, value);
   }
   dict->depth = checked_depth(guard, depth + 1);
   return DictPtr(std::move(dict));

@@ -120,7 +120,7 @@ Value make_input_text(Guard& guard, std::string bytes);
 Value make_sequence(Guard& guard, std::vector<Value> items, SequenceKind kind);
 // A later entry of the same key replaces the value of the earlier one, as in Python. Fails for a
 // key that Python cannot hash.
-Value make_dict(Guard& guard, std::vector<std::pair<Value, Value>> entries);
+Value make_dict(Guard& guard, const std::vector<std::pair<Value, Value>>& entries);
 
 // Python's name of the type, for errors.
 std::string type_name(const Value& value);
