@@ -14,7 +14,8 @@ constexpr const char* kNoCuda = "this build has no CUDA backend";
 
 std::vector<Device> devices() {
   const HostMemory memory = host_memory();
-  Device cuda{.kind = "cuda", .name = "NVIDIA GPU", .usable = false, .why_not = kNoCuda};
+  Device cuda{
+      .kind = "cuda", .name = "NVIDIA GPU", .usable = false, .built = false, .why_not = kNoCuda};
   Device cpu{.kind = "cpu",
              .name = processor_name(),
              .usable = true,

@@ -19,6 +19,7 @@ struct Device {
   std::string kind;  // "cuda", "cpu", "ref"
   std::string name;  // "AMD EPYC"
   bool usable = false;
+  bool built = true;         // false: this build has no backend for it
   std::string why_not = {};  // empty if usable
   std::size_t memory_bytes = 0;
   std::size_t memory_free_bytes = 0;

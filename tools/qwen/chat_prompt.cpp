@@ -1,0 +1,70 @@
+#include "tools/qwen/chat_prompt.h"
+
+#include <optional>
+
+#include "core/error.h"
+#include "core/tokenizer/special_tokens.h"
+
+namespace qwen::cli {
+namespace {
+
+SpecialTokens specials_of(const Tokenizer& tokenizer) {
+  SpecialTokens specials;
+  for (std::int32_t id = 0; id < tokenizer.size(); ++id) {
+    const TokenType type = tokenizer.type(id);
+    const bool special = type == TokenType::kControl || type == TokenType::kUserDefined;
+    if (special && !tokenizer.piece(id).empty()) specials.add(tokenizer.piece(id), id);
+  }
+  return specials;
+}
+
+}  // namespace
+
+std::vector<std::int32_t> encode_segments(const Tokenizer& tokenizer,
+                                          std::span<const Segment> segments) {
+  const SpecialTokens specials = specials_of(tokenizer);
+  std::vector<std::int32_t> ids;
+  std::string stretch;
+  const auto end_stretch = [&] {
+    tokenizer.encode(stretch, Specials::kNone, ids);
+    stretch.clear();
+  };
+  for (const Segment& segment : segments) {
+    std::size_t from = 0;
+    while (segment.from_template) {
+      const auto match = specials.find(segment.text, from);
+      if (!match) break;
+      stretch.append(segment.text, from, match->offset - from);
+      end_stretch();
+      ids.push_back(match->id);
+      from = match->offset + match->length;
+    }
+    stretch.append(segment.text, from);
+  }
+  end_stretch();
+  return ids;
+}
+
+Rendered render_chat(OpenedModel& model, const Json& messages, const Json& tools,
+                     bool add_generation_prompt) {
+  const TokenizerData& data = model.tokenizer_data();
+  if (!data.chat_template) {
+    throw Error({.exit = Exit::kModel,
+                 .code = "no_chat_template",
+                 .message = "file has no chat template",
+                 .hint = "--raw continues the text as it is",
+                 .file = model.path(),
+                 .key = "tokenizer.chat_template"});
+  }
+  RenderOptions options{.add_generation_prompt = add_generation_prompt};
+  const auto spelled = [&](const std::optional<std::uint32_t>& id) {
+    return id ? std::string(model.tokenizer().piece(static_cast<std::int32_t>(*id))) : "";
+  };
+  options.bos_token = spelled(data.bos);
+  options.eos_token = spelled(data.eos);
+  const ChatTemplate chat =
+      naming_file(model.path(), [&] { return ChatTemplate(std::string(*data.chat_template)); });
+  return chat.render(messages, tools, options);
+}
+
+}  // namespace qwen::cli

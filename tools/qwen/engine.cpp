@@ -1,0 +1,112 @@
+#include "tools/qwen/engine.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "tools/qwen/format.h"
+#include "tools/qwen/memory.h"
+#include "tools/qwen/progress.h"
+
+namespace qwen::cli {
+
+Engine::Engine(OpenedModel& model, const ModelOptions& options, Console& console)
+    : opened_(model), options_(options), console_(console) {
+  choose_device();
+  const auto asked = static_cast<int>(options.threads.value);
+  threads_ = asked > 0 ? asked : usable_cores();
+  if (options.isa.chosen() && device_.kind != "cpu") {
+    usage_error("--isa is for --device cpu, the device is " + device_.kind);
+  }
+  backend_ = make_backend(device_.kind, {.threads = asked, .isa = options.isa.value});
+  show_loading(model.gguf(), console);
+  model_ = naming_file(model.path(), [&] { return load_model(model.file(), *backend_); });
+  check_gpu_layers();
+  const TokenizerData& data = model.tokenizer_data();
+  const auto n_tokens = static_cast<std::int64_t>(data.tokens.size());
+  if (model.has_tokenizer() && n_tokens != shape().n_vocab) {
+    throw Error({.exit = Exit::kModel,
+                 .code = "vocabulary_size",
+                 .message = "metadata key 'tokenizer.ggml.tokens' has " + thousands(n_tokens) +
+                            " tokens, the model has " + thousands(shape().n_vocab),
+                 .hint = "the file is damaged or was made by a faulty converter",
+                 .file = model.path(),
+                 .key = "tokenizer.ggml.tokens"});
+  }
+  if (options.layers.value > shape().n_layers) {
+    usage_error("--layers " + thousands(options.layers.value) + ": the model has " +
+                thousands(shape().n_layers) + " layers");
+  }
+}
+
+void Engine::choose_device() {
+  const std::vector<Device> all = devices();
+  std::string kind = options_.device.value;
+  if (options_.gpu_layers.value == 0) {
+    if (kind == "cuda") usage_error("--device cuda and -ngl 0 exclude each other");
+    if (kind == "auto") kind = "cpu";
+  }
+  const auto chosen = std::find_if(all.begin(), all.end(), [&](const Device& d) {
+    return kind == "auto" ? d.usable : d.kind == kind;
+  });
+  if (chosen == all.end()) {
+    throw Error({.exit = Exit::kModel,
+                 .code = "no_device",
+                 .message = "--device " + kind + ": there is none",
+                 .hint = "qwen devices"});
+  }
+  device_ = *chosen;
+  if (kind != "auto") return;
+  for (const Device& passed : all) {
+    if (passed.kind == device_.kind) break;
+    if (!passed.built) continue;  // nothing that this program could have used
+    console_.note("using " + device_.kind + ": " + passed.kind + " cannot be used (" +
+                  passed.why_not + ")");
+  }
+}
+
+// llama.cpp's -ngl counts layers; here a model is on one device as a whole.
+void Engine::check_gpu_layers() const {
+  const std::int64_t asked = options_.gpu_layers.value;
+  if (asked <= 0 || asked >= shape().n_layers) return;
+  usage_error("-ngl " + thousands(asked) + " of " + thousands(shape().n_layers) +
+                  " layers: a part of the layers cannot be on the GPU",
+              "-ngl 0 for none, -ngl 99 for all");
+}
+
+std::int64_t Engine::choose_context(std::int64_t max_step_tokens, std::int64_t max_step_rows,
+                                    std::int64_t needed) const {
+  ContextRequest request{.shape = shape(),
+                         .weight_bytes = opened_.weight_bytes(),
+                         .max_step_tokens = max_step_tokens,
+                         .max_step_rows = max_step_rows};
+  // On the GPU the weights are there already, and no longer free.
+  if (device_.kind == "cuda") request.weight_bytes = 0;
+  const std::uint64_t free = free_memory(device_);
+  const std::int64_t trained = shape().context_length;
+  if (options_.ctx.chosen()) return fit_context(request, options_.ctx.value, free, device_);
+  if (needed > 0) return fit_context(request, std::min(needed, trained), free, device_);
+  const std::int64_t ctx = fit_context(request, 0, free, device_);
+  if (ctx < trained) {
+    console_.note("context " + thousands(ctx) + " instead of the trained " + thousands(trained) +
+                  ": that needs " + bytes_text(memory_need(request, trained).total()) + ", " +
+                  bytes_text(free) + " are free");
+  }
+  return ctx;
+}
+
+std::unique_ptr<Session> Engine::make_session(std::int64_t ctx, std::int64_t max_step_tokens,
+                                              std::int64_t max_step_rows) {
+  return std::make_unique<Session>(*model_, *backend_,
+                                   SessionOptions{.ctx = ctx,
+                                                  .max_step_tokens = max_step_tokens,
+                                                  .max_step_rows = max_step_rows,
+                                                  .n_layers = options_.layers.value});
+}
+
+Json Engine::description() const {
+  return {{"kind", device_.kind},
+          {"name", device_.name.empty() ? backend_->description() : device_.name},
+          {"threads", threads_}};
+}
+
+}  // namespace qwen::cli

@@ -1,0 +1,67 @@
+// A model file that is open and checked, its weights not yet placed anywhere: enough for tokens,
+// templates and inspection.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/tokenizer/tokenizer.h"
+#include "loader/vocabulary.h"
+#include "loader/weights.h"
+#include "tools/qwen/console.h"
+
+namespace qwen::cli {
+
+class OpenedModel {
+ public:
+  // Throws Error (Exit::kModel) naming the file.
+  OpenedModel(std::string path, Console& console);
+
+  const std::string& path() const { return path_; }
+  GgufModelFile& file() { return *file_; }
+  const Gguf& gguf() const { return file_->gguf(); }
+
+  // The tokenizer's data; model "no_vocab" has none. Checked on the first call, as tokenizer() is.
+  const TokenizerData& tokenizer_data();
+  // Throws Error if the file has no vocabulary, or one that cannot be used.
+  const Tokenizer& tokenizer();
+  bool has_tokenizer() { return tokenizer_data().model != "no_vocab"; }
+  // Tokens that end an answer: the file's eos, eot and eom, and <|im_end|> and <|endoftext|>.
+  std::vector<std::int32_t> stop_ids();
+
+  // As the file says; empty if it does not.
+  std::string name() const { return text_value("general.name"); }
+  std::string arch() const { return text_value("general.architecture"); }
+  // The mixture that the file says it is ("Q4_K_M"), else the type of most of its bytes.
+  std::string file_type() const;
+  std::int64_t n_params() const;
+  std::uint64_t weight_bytes() const;
+
+  // {"file","name","arch","n_params","file_type"}
+  Json description() const;
+
+ private:
+  std::string text_value(std::string_view key) const;
+
+  std::string path_;
+  Console& console_;
+  std::optional<GgufModelFile> file_;
+  std::optional<TokenizerData> tokenizer_data_;
+  std::optional<Tokenizer> tokenizer_;
+};
+
+// Runs `make` and puts the file's name into an Error that does not have it.
+template <class F>
+auto naming_file(const std::string& path, const F& make) {
+  try {
+    return make();
+  } catch (Error& error) {
+    error.set_file(path);
+    throw;
+  }
+}
+
+}  // namespace qwen::cli

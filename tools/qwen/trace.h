@@ -1,0 +1,44 @@
+// --trace: what happened, as one JSON object per line.
+#pragma once
+
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "core/backend.h"
+#include "core/tokenizer/tokenizer.h"
+#include "tools/qwen/console.h"
+
+namespace qwen::cli {
+
+// Writes a line for each chosen token, with the likeliest candidates, and with `ops` one for each
+// op with its time. Throws Error (Exit::kUsage) if the file cannot be written.
+class Trace : public Observer {
+ public:
+  Trace(const std::string& path, bool ops);
+
+  // {"type":"load", ...}
+  void load(Json facts);
+  // From now on ops of `backend` come in; `tokenizer` may be null. Both must outlive the trace.
+  void attach(Backend& backend, const Tokenizer* tokenizer);
+
+  void before(const Op& op, const Tap& tap) override;
+  void after(const Op& op, const Tap& tap) override;
+
+ private:
+  struct Close {
+    void operator()(std::FILE* file) const { std::fclose(file); }
+  };
+  void line(const Json& json);
+  void token(const Sample& op);
+
+  std::string path_;
+  bool ops_;
+  std::unique_ptr<std::FILE, Close> file_;
+  Backend* backend_ = nullptr;
+  const Tokenizer* tokenizer_ = nullptr;
+  std::chrono::steady_clock::time_point op_start_;
+};
+
+}  // namespace qwen::cli
