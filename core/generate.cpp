@@ -35,6 +35,11 @@ Generation generate(Session& session, std::int32_t seq, std::span<const std::int
                             " tokens, the context is " + std::to_string(ctx),
                  .hint = "-c " + std::to_string((n_prompt / 1024 + 1) * 1024)});
   }
+  if (n_cached < 0 || n_cached >= n_prompt) {
+    throw Error({.exit = Exit::kUsage,
+                 .code = "empty_prompt",
+                 .message = "the prompt has no token that is not cached yet"});
+  }
   Generation result;
   session.set_sampling(seq, options.sampling);
   const Clock::time_point start = Clock::now();

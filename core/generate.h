@@ -31,9 +31,9 @@ struct Generation {
   double generate_s = 0;     // from the first token to the last
 };
 
-// Answers `prompt` in sequence `seq`, which already holds the first `n_cached` of its tokens. After
-// each new token that is no end token `on_token` is asked whether to go on. Throws Error
-// (Exit::kContext) if the prompt leaves no room for a token.
+// Answers `prompt` in sequence `seq`, which already holds the first `n_cached` of its tokens (fewer
+// than all). After each new token that is no end token `on_token` is asked whether to go on. Throws
+// Error (Exit::kContext) if the prompt leaves no room for a token.
 Generation generate(Session& session, std::int32_t seq, std::span<const std::int32_t> prompt,
                     std::int32_t n_cached, const GenerateOptions& options,
                     const std::function<Verdict(std::int32_t id)>& on_token);

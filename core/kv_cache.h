@@ -22,8 +22,8 @@ struct KvCacheShape {
 
 class KvCache {
  public:
-  // Positions per page. 64 keys of one head are 16 KiB in F32: a page is a whole number of the
-  // attention kernels' key tiles, and little is wasted at the end of a sequence.
+  // Positions per page. A page is the tile of keys that the CPU's attention works on: 64 keys of
+  // one head are 16 KiB in F32 and stay in L1, and little is wasted at the end of a sequence.
   static constexpr std::int64_t kPageTokens = 64;
 
   // Allocates everything. Unused slots hold not-a-number if `poison` is set, so that a read outside

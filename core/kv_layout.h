@@ -8,6 +8,9 @@
 
 namespace qwen {
 
+// Page sizes are multiples of this: the keys of a page fill whole vectors of any backend.
+inline constexpr std::int64_t kPageTokensMultiple = 16;
+
 // The numbers of one layer's cache (n_pages, n_kv_heads, page_tokens, head_dim) and of the page
 // table (n_seqs, pages_per_seq).
 struct KvLayout {

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "core/error.h"
+#include "core/kv_layout.h"
 
 namespace qwen {
 namespace {
@@ -100,6 +101,7 @@ void check_cache(const Checker& c, const Tensor& k_cache, const Tensor& v_cache,
   c.rank(k_cache, 4, "k_cache");
   c.require(k_cache.dtype == DType::kF32 || k_cache.dtype == DType::kF16,
             "k_cache is neither F32 nor F16");
+  c.require(k_cache.shape[2] % kPageTokensMultiple == 0, "page_tokens is no multiple of 16");
   c.require(v_cache.dtype == k_cache.dtype, "k_cache and v_cache differ in type");
   c.require(v_cache.shape == k_cache.shape, "k_cache and v_cache differ in shape");
   c.i32(pos, "pos");

@@ -78,9 +78,8 @@ Session::Session(const Model& model, Backend& backend, const SessionOptions& opt
   model.forward(backend, bind(options_.max_step_tokens, options_.max_step_rows), kv_, measure,
                 options_.n_layers);
   backend.record(nullptr);
-  scratch_bytes_ = measure.used();
-  scratch_ = backend.allocate(scratch_bytes_);
-  arena_ = Arena(scratch_.get(), scratch_bytes_);
+  scratch_ = backend.allocate(measure.used());
+  arena_ = Arena(scratch_.get(), measure.used());
 }
 
 Step Session::bind(std::int64_t n_tokens, std::int64_t n_rows) const {
@@ -95,8 +94,7 @@ Tensor Session::step(std::span<const TokenInput> tokens) {
   std::vector<std::int32_t> ids, pos, seq, rows, row_seq, row_pos;
   for (std::int64_t t = 0; t < n_tokens; ++t) {
     const TokenInput& in = tokens[t];
-    require(in.id >= 0 && in.id < model_.shape().n_vocab,
-            "token id " + std::to_string(in.id) + " is not in the vocabulary");
+    require_id(in.id);
     require(in.seq >= 0 && in.seq < options_.n_seqs,
             "sequence " + std::to_string(in.seq) + " does not exist");
     require(in.pos >= 0, "a negative position");
@@ -149,11 +147,15 @@ void Session::mark_seen(std::int32_t seq, std::span<const std::int32_t> ids) {
   std::vector<std::int8_t> seen(model_.shape().n_vocab);
   const Tensor row = seen_.slice(seq, seq + 1);
   backend_.read(seen.data(), row);
-  for (const std::int32_t id : ids) seen[id] = 1;
+  for (const std::int32_t id : ids) {
+    require_id(id);
+    seen[id] = 1;
+  }
   backend_.write(row, seen.data());
 }
 
 std::vector<std::int32_t> Session::sample() {
+  require(!logits_.empty(), "no step has been run");
   const std::int64_t n_rows = logits_.shape[0];
   const Tensor out = sampled_.slice(0, n_rows);
   backend_(
@@ -183,6 +185,11 @@ void Session::check_finite(std::span<const std::int32_t> chosen) {
                     (finder.where.empty() ? "" : "; the first such value is in " + finder.where),
          .hint = "the model file is damaged or has an infinite weight"});
   }
+}
+
+void Session::require_id(std::int32_t id) const {
+  require(id >= 0 && id < model_.shape().n_vocab,
+          "token id " + std::to_string(id) + " is not in the vocabulary");
 }
 
 void Session::reset(std::int32_t seq) {

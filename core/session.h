@@ -33,7 +33,8 @@ struct TokenInput {
 class Session {
  public:
   // `model` and `backend` (the one the model is placed on) must outlive the session. Allocates
-  // everything; steps allocate nothing. Throws Error (Exit::kOutOfMemory).
+  // all memory of tensors; steps allocate only small host vectors. Throws Error
+  // (Exit::kOutOfMemory).
   Session(const Model& model, Backend& backend, const SessionOptions& options);
 
   // Runs one step. Within a sequence the positions must follow on what is cached; keys and values
@@ -51,7 +52,8 @@ class Session {
   // themselves.
   void mark_seen(std::int32_t seq, std::span<const std::int32_t> ids);
   // Chooses a token from each logits row of the last step. Throws Error (code "not_finite", naming
-  // the first layer and op whose output is not finite) if a row holds no finite logit.
+  // the first layer and op whose output is not finite) if the logit of a
+  // chosen token is not finite.
   std::vector<std::int32_t> sample();
 
   // Forgets a sequence.
@@ -61,9 +63,9 @@ class Session {
   Backend& backend() { return backend_; }
   const KvCache& kv() const { return kv_; }
   const SessionOptions& options() const { return options_; }
-  std::size_t scratch_bytes() const { return scratch_bytes_; }
 
  private:
+  void require_id(std::int32_t id) const;
   Step bind(std::int64_t n_tokens, std::int64_t n_rows) const;
   Tensor forward(Arena& arena);
   void check_finite(std::span<const std::int32_t> chosen);
@@ -78,7 +80,6 @@ class Session {
   Tensor params_;                       // (n_seqs, 8)
   Tensor seen_;                         // (n_seqs, n_vocab)
   Buffer scratch_;
-  std::size_t scratch_bytes_ = 0;
   Arena arena_;
   Tensor logits_;                        // of the last step
   std::vector<TokenInput> last_tokens_;  // of the last step

@@ -147,6 +147,7 @@ TEST_F(CliCommands, DevicesVersionAndCompletion) {
   EXPECT_EQ(kinds, (std::set<std::string>{"cpu", "cuda", "ref"}));
   EXPECT_TRUE(run_program({"version"}).out.starts_with("qwen "));
   EXPECT_EQ(run_program({"--version"}).out, run_program({"version"}).out);
+  EXPECT_EQ(run_program({"--version", "--json"}).json(), run_program({"version", "--json"}).json());
   for (const char* shell : {"bash", "zsh", "fish"}) {
     EXPECT_NE(run_program({"completion", shell}).out.find("ctx-size"), std::string::npos) << shell;
   }
@@ -156,6 +157,7 @@ TEST_F(CliCommands, DevicesVersionAndCompletion) {
 TEST_F(CliCommands, EveryCommandHasHelp) {
   const Result overview = run_program({"--help"});
   EXPECT_EQ(overview.code, 0);
+  EXPECT_EQ(run_program({"-h", "--json"}).out, overview.out);
   for (const char* command : {"run", "score", "bench", "inspect", "tokenize", "detokenize",
                               "template", "devices", "completion", "version"}) {
     EXPECT_NE(overview.out.find(std::string("\n  ") + command), std::string::npos) << command;
@@ -238,6 +240,7 @@ TEST_F(CliCommands, ModelsWithoutVocabulary) {
   EXPECT_EQ(run_program(greedy({path("ids.gguf"), "--ids", "1,2,3", "-n", "3"})).out,
             ids[0].dump() + " " + ids[1].dump() + " " + ids[2].dump());
   expect_failure(run_program({path("ids.gguf"), "hello"}), 3, "no vocabulary", "--ids");
+  expect_failure(run_program({path("ids.gguf"), "--ids", "1", "--stop", "x"}), 2, "no vocabulary");
 }
 
 TEST_F(CliCommands, AnotherPreTokenizerIsWarnedOf) {

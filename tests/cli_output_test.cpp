@@ -2,6 +2,7 @@
 #include <sys/ioctl.h>
 
 #include <chrono>
+#include <fstream>
 #include <thread>
 
 #include "tests/cli_process.h"
@@ -210,7 +211,7 @@ TEST_F(CliOutput, StopStringsAcrossTokenBorders) {
       continue;
     ++tried;
     Args stopped = args;
-    stopped.insert(stopped.end(), {"--stop", "never there", "--stop", stop});
+    stopped.insert(stopped.end(), {"--stop", "[e,never there]", "--stop", stop});
     const Result result = qwen(stopped);
     EXPECT_EQ(result.out, text.substr(0, text.find(stop))) << stop;
     EXPECT_NE(result.err.find("stop: stop"), std::string::npos) << result.err;
@@ -237,9 +238,14 @@ TEST_F(CliOutput, TerminalsGetColoursAndPipesDoNot) {
 TEST_F(CliOutput, AutoSaysWhyItIsNotTheGpu) {
   const Result result = qwen({"-p", "hello", "-n", "1", "--json"});
   if (result.json()["device"]["kind"] == "cuda") GTEST_SKIP() << "there is a GPU";
-  EXPECT_NE(result.err.find("using cpu: cuda cannot be used ("), std::string::npos) << result.err;
+  // A build without CUDA mentions it in `devices` only.
+  const bool built =
+      run_program({"devices"}).out.find("this build has no CUDA backend") == std::string::npos;
+  const bool said = result.err.find("using cpu: cuda cannot be used (") != std::string::npos;
+  EXPECT_EQ(said, built) << result.err;
   const Result chosen = qwen({"-p", "hello", "-n", "1", "--json", "--device", "ref"});
   EXPECT_EQ(chosen.json()["device"]["kind"], "ref");
+  EXPECT_EQ(chosen.json()["device"]["threads"], 1);
   EXPECT_EQ(chosen.err.find("using"), std::string::npos) << chosen.err;
 }
 
@@ -265,6 +271,10 @@ TEST_F(CliOutput, InterruptEndsALongPrompt) {
   ASSERT_EQ(result.code, 0) << result.err;
   EXPECT_EQ(result.json()["stop"], "interrupt");
   EXPECT_EQ(result.json()["ids"].size(), 0u);
+  // How fast it would have been is not known.
+  EXPECT_NE(result.err.find("prompt of 30,001 tok stopped after "), std::string::npos)
+      << result.err;
+  EXPECT_EQ(result.err.find("tok/s"), std::string::npos) << result.err;
 }
 
 TEST_F(CliOutput, SecondInterruptLeaves) {
@@ -305,6 +315,18 @@ TEST_F(CliOutput, ClosedStandardOutputEndsQuietly) {
   const Result result = child.finish();
   EXPECT_EQ(result.code, 0);
   EXPECT_EQ(result.err.find("error"), std::string::npos) << result.err;
+}
+
+// The trace would be opened as the stream that is missing.
+TEST_F(CliOutput, ClosedStreamsAreNotReused) {
+  const std::string trace = path("closed.jsonl");
+  const std::string command = std::string(QWEN_PROGRAM) + " -m " + model() +
+                              " -p hello -n 2 --trace " + trace + " <&- >&- 2>&-";
+  EXPECT_EQ(std::system(command.c_str()), 0);
+  std::ifstream in(trace);
+  int lines = 0;
+  for (std::string line; std::getline(in, line); ++lines) EXPECT_TRUE(Json::accept(line)) << line;
+  EXPECT_GT(lines, 1);
 }
 
 }  // namespace

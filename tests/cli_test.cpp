@@ -38,9 +38,19 @@ TEST_F(CliErrors, Conflicts) {
       {{"-p", "x", "-q", "-v"}, "-q and -v"},
       {{"-p", "x", "-ngl", "0", "--device", "cuda"}, "--device cuda and -ngl 0"},
       {{"-p", "x", "--isa", "avx2", "--device", "ref"}, "--isa"},
+      {{"-p", "x", "-t", "2", "--device", "ref"}, "-t: --device ref has one thread"},
       {{"-p", "x", "--raw=1"}, "--raw takes no value"},
   };
   for (const auto& [args, text] : cases) expect_failure(qwen(args), 2, text);
+}
+
+TEST_F(CliErrors, TraceIsNotTheModel) {
+  const auto bytes = std::filesystem::file_size(model());
+  std::filesystem::create_hard_link(model(), path("link.gguf"));
+  for (const std::string& name : {model(), path("link.gguf")}) {
+    expect_failure(qwen({"-p", "x", "--trace", name}), 2, " is the model");
+  }
+  EXPECT_EQ(std::filesystem::file_size(model()), bytes);
 }
 
 TEST_F(CliErrors, NumbersOutOfRange) {
@@ -96,7 +106,8 @@ TEST_F(CliErrors, NamesOfOtherProgramsAreRefusedByName) {
 }
 
 TEST_F(CliErrors, Prompts) {
-  expect_failure(qwen({}), 2, "the prompt is empty", "-p");
+  expect_failure(qwen({}), 2, "the prompt is empty: nothing came from standard input", "-p");
+  expect_failure(qwen({"tokenize"}), 2, "the text is empty: nothing came from standard input");
   expect_failure(qwen({}, {.input = "\n"}), 2, "the prompt is empty", "-p");
   expect_failure(qwen({}, {.input_is_terminal = true}), 2, "chat is not built yet", "-p");
   expect_failure(qwen({"-f", path("none.txt")}), 2, "none.txt: No such file");
@@ -148,13 +159,13 @@ TEST_F(CliErrors, EveryBrokenModelIsRefused) {
     expect_failure(run_program({"-m", file, "-p", "x"}), 3, file, "hint: ");
     const Result json = run_program({"-m", file, "-p", "x", "--json"});
     EXPECT_EQ(json.code, 3);
-    const auto error = json.json()["error"];
-    EXPECT_EQ(error["file"], file);
-    EXPECT_FALSE(error["hint"].get<std::string>().empty());
+    const Json error = json.json().value("error", Json::object());
+    EXPECT_EQ(error.value("file", ""), file);
+    EXPECT_NE(error.value("hint", ""), "");
     EXPECT_TRUE(error.contains("offset") || error.contains("key") || error.contains("tensor"))
         << error;
     if (!breakage.code.empty()) {
-      EXPECT_EQ(error["code"], breakage.code);
+      EXPECT_EQ(error.value("code", ""), breakage.code);
     }
   }
 }

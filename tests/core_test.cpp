@@ -174,11 +174,13 @@ class CountingModel : public Model {
           broken ? std::nanf("") : 1.0f;
       if (broken) std::fill(values.begin(), values.end(), std::nanf(""));
     }
+    if (flat) std::fill(values.begin(), values.end(), 0.0f);
     backend.write(logits, values.data());
     return logits;
   }
   mutable std::vector<std::int64_t> steps;
-  bool broken = false;
+  bool broken = false;  // all logits are not-a-number
+  bool flat = false;    // all logits are 0
 
  private:
   // The session's measuring pass hands out addresses that must not be touched.
@@ -209,6 +211,24 @@ TEST(Generate, StopsForEachReason) {
   EXPECT_EQ(run({}, 16, Verdict::kInterrupt).ids.size(), 1u);
   EXPECT_TRUE(run({.max_tokens = 0}, 16).ids.empty());
   EXPECT_EQ(code_of([&] { run({}, 3); }), "prompt_too_long");
+}
+
+TEST(Session, DrawsForThePositionThatTheTokenWillHave) {
+  ReferenceBackend backend;
+  CountingModel model;
+  Session session(model, backend, {.ctx = 16});
+  model.steps.clear();
+  model.steps.push_back(0);
+  model.flat = true;
+  const SampleParams params{.temp = 1, .seed_low = 5};
+  session.set_sampling(0, params);
+  const std::vector<float> logits(10, 0.0f);
+  const std::vector<std::int8_t> seen(10, 0);
+  for (std::int32_t pos = 0; pos < 12; ++pos) {
+    const TokenInput in{1, pos, 0, true};
+    session.step({&in, 1});
+    EXPECT_EQ(session.sample()[0], sample(logits, seen, params, pos + 1)) << pos;
+  }
 }
 
 TEST(Session, CutsAPrefillIntoStepsAndRefusesBadInput) {

@@ -55,8 +55,8 @@ std::vector<DType> weight_types() {
 void add_simple_cases(std::vector<OpCase>& cases) {
   for (const DType dtype : weight_types()) {
     cases.push_back({"Embed_" + type_name(dtype), [dtype](GuardedMemory& m, Random& r) -> Op {
-                       return Embed{output(m, {5, 512}), weights(m, r, dtype, 40, 512),
-                                    integers(m, {39, 0, 7, 7, 21})};
+                       return Embed{output(m, {5, 512}), weights(m, r, dtype, 300, 512),
+                                    integers(m, {299, 0, 7, 7, 141})};
                      }});
   }
   struct Shape {
@@ -110,12 +110,13 @@ void add_gemm_cases(std::vector<OpCase>& cases) {
   for (const DType dtype : weight_types()) {
     // One token, a few, the first panel size, and a ragged many; rows that no tile divides.
     for (const Shape s : {Shape{1, 131, 768}, Shape{3, 57, 256}, Shape{7, 33, 512},
-                          Shape{9, 61, 768}, Shape{37, 130, 1280}}) {
+                          Shape{16, 59, 256}, Shape{17, 61, 768}, Shape{37, 130, 1280}}) {
       add(dtype, s);
     }
   }
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
-    for (const Shape s : {Shape{1, 5, 37}, Shape{4, 19, 71}, Shape{33, 15, 1}, Shape{11, 896, 896}})
+    for (const Shape s : {Shape{1, 5, 37}, Shape{4, 19, 71}, Shape{33, 15, 1}, Shape{11, 896, 896},
+                          Shape{18, 896, 896}})
       add(dtype, s);
   }
 }

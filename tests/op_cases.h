@@ -1,4 +1,4 @@
-// The one table of op cases: op_test checks them, bench_ops times them.
+// The one table of op cases.
 #pragma once
 
 #include <deque>

@@ -16,7 +16,7 @@ constexpr std::int64_t kBlockTokens = 16;
 
 }  // namespace
 
-// Consecutive rows of a step that belong to one sequence.
+// Consecutive rows of a step that belong to one sequence, their positions rising.
 struct CpuBackend::AttentionBlock {
   std::int64_t first_token;
   std::int64_t n_tokens;
@@ -25,8 +25,9 @@ struct CpuBackend::AttentionBlock {
 void CpuBackend::run(const Attention& op) {
   std::vector<AttentionBlock> blocks;
   for (std::int64_t t = 0; t < op.q.shape[0]; ++t) {
-    const bool joins =
-        t > 0 && op.seq.i32()[t] == op.seq.i32()[t - 1] && blocks.back().n_tokens < kBlockTokens;
+    const bool joins = t > 0 && op.seq.i32()[t] == op.seq.i32()[t - 1] &&
+                       op.pos.i32()[t] > op.pos.i32()[t - 1] &&
+                       blocks.back().n_tokens < kBlockTokens;
     if (joins) {
       ++blocks.back().n_tokens;
     } else {
@@ -35,17 +36,16 @@ void CpuBackend::run(const Attention& op) {
   }
   const std::int64_t n_kv_heads = op.k_cache.shape[1];
   const std::int64_t n_items = static_cast<std::int64_t>(blocks.size()) * n_kv_heads;
+  const std::int64_t page = op.k_cache.shape[2];
+  const std::int64_t width =
+      (op.q.shape[2] + kernels_->lanes - 1) / kernels_->lanes * kernels_->lanes;
+  const std::int64_t rows = kBlockTokens * (op.q.shape[1] / n_kv_heads);
+  // q and out rows, scores, one tile of keys (transposed) and of values, max and sum per row.
+  reserve_scratch(static_cast<std::size_t>(rows * (2 * width + page + 2) + 2 * page * width));
   pool_.chunks(n_items, 1, [&](std::int64_t begin, std::int64_t end, int thread) {
-    const std::int64_t group = op.q.shape[1] / n_kv_heads;
-    const std::int64_t page = op.k_cache.shape[2];
-    const std::int64_t width =
-        (op.q.shape[2] + kernels_->lanes - 1) / kernels_->lanes * kernels_->lanes;
-    const std::int64_t rows = kBlockTokens * group;
-    // q and out rows, scores, one tile of keys (transposed) and of values, max and sum per row.
-    float* memory =
-        scratch(thread, static_cast<std::size_t>(rows * (2 * width + page + 2) + 2 * page * width));
-    for (std::int64_t i = begin; i < end; ++i)
-      attend(op, blocks[i / n_kv_heads], i % n_kv_heads, memory);
+    for (std::int64_t i = begin; i < end; ++i) {
+      attend(op, blocks[i / n_kv_heads], i % n_kv_heads, scratch(thread));
+    }
   });
 }
 
@@ -111,13 +111,23 @@ void CpuBackend::attend(const Attention& op, const AttentionBlock& block, std::i
         } else {
           std::copy_n(v_tile + j * head_dim, head_dim, to);
         }
-        std::fill(to + head_dim, to + width, 0.0f);
       }
       v_tile = values;
       v_stride = width;
     }
-    // Only the n_keys that exist: an unused slot may hold not-a-number, and 0 times that is not 0.
-    kernels_->matmul({scores, page, v_tile, v_stride, out, width, rows, width, n_keys, true});
+    // Only keys that a row may see: a weight of 0 does not undo an unused slot that holds
+    // not-a-number, nor a later token's infinite value. Rows that see the whole tile go together.
+    std::int64_t whole = 0;
+    while (whole < block.n_tokens && op.pos.i32()[block.first_token + whole] + 1 - first < n_keys) {
+      const std::int64_t seen = op.pos.i32()[block.first_token + whole] + 1 - first;
+      const std::int64_t row = whole++ * group;
+      if (seen <= 0) continue;
+      kernels_->matmul({scores + row * page, page, v_tile, v_stride, out + row * width, width,
+                        group, width, seen, true});
+    }
+    const std::int64_t row = whole * group;
+    kernels_->matmul({scores + row * page, page, v_tile, v_stride, out + row * width, width,
+                      rows - row, width, n_keys, true});
   }
 
   for (std::int64_t r = 0; r < rows; ++r) {

@@ -32,7 +32,7 @@ const cpu::Kernels* choose(std::string_view isa) {
 }  // namespace
 
 CpuBackend::CpuBackend(int threads, std::string_view isa)
-    : kernels_(choose(isa)), pool_(threads), scratch_(threads + 1) {}
+    : kernels_(choose(isa)), pool_(threads), scratch_(threads) {}
 
 std::string CpuBackend::description() const {
   return std::string(kernels_->isa) + ", " + std::to_string(threads()) +
@@ -68,13 +68,19 @@ std::vector<std::string_view> CpuBackend::usable_isas() {
   return names;
 }
 
-float* CpuBackend::scratch(int thread, std::size_t floats) {
-  Scratch& s = scratch_[thread];
-  if (s.floats < floats) {
-    s.memory = allocate(floats * sizeof(float));
-    s.floats = floats;
-  }
-  return reinterpret_cast<float*>(s.memory.get());
+void CpuBackend::grow(Scratch& s, std::size_t floats) {
+  if (s.floats >= floats) return;
+  s.memory = allocate(floats * sizeof(float));
+  s.floats = floats;
+}
+
+void CpuBackend::reserve_scratch(std::size_t floats) {
+  for (Scratch& s : scratch_) grow(s, floats);
+}
+
+float* CpuBackend::shared_scratch(std::size_t floats) {
+  grow(shared_, floats);
+  return reinterpret_cast<float*>(shared_.memory.get());
 }
 
 void CpuBackend::run(const Embed& op) {
@@ -106,8 +112,9 @@ void CpuBackend::run(const Rope& op) {
   const std::int64_t heads = op.x.shape[1];
   const std::int64_t head_dim = op.x.shape[2];
   const std::int64_t half = head_dim / 2;
+  reserve_scratch(static_cast<std::size_t>(2 * half));
   const auto rotate = [&](std::int64_t begin, std::int64_t end, int thread) {
-    float* cosine = scratch(thread, 2 * half);
+    float* cosine = scratch(thread);
     float* sine = cosine + half;
     for (std::int64_t t = begin; t < end; ++t) {
       for (std::int64_t i = 0; i < half; ++i) {

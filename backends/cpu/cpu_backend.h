@@ -45,8 +45,12 @@ class CpuBackend : public ReferenceBackend {
   void gemm(const Gemm& op);
   void attend(const Attention& op, const AttentionBlock& block, std::int64_t kv_head,
               float* scratch);
-  // Scratch of one thread, at least `floats` long; grows, never shrinks.
-  float* scratch(int thread, std::size_t floats);
+  // Makes the scratch of every thread at least `floats` long, before a job that uses it: a job must
+  // not throw. It grows to what the largest step needs and stays.
+  void reserve_scratch(std::size_t floats);
+  float* scratch(int thread) { return reinterpret_cast<float*>(scratch_[thread].memory.get()); }
+  // One piece that all threads share.
+  float* shared_scratch(std::size_t floats);
 
   const cpu::Kernels* kernels_;
   cpu::ThreadPool pool_;
@@ -54,7 +58,10 @@ class CpuBackend : public ReferenceBackend {
     Buffer memory;
     std::size_t floats = 0;
   };
-  std::vector<Scratch> scratch_;  // one per thread, then the one that all share
+  void grow(Scratch& s, std::size_t floats);
+
+  std::vector<Scratch> scratch_;  // one per thread
+  Scratch shared_;
 };
 
 }  // namespace qwen

@@ -1,5 +1,10 @@
 #include "backends/cpu/thread_pool.h"
 
+#include <string>
+#include <system_error>
+
+#include "core/error.h"
+
 namespace qwen::cpu {
 namespace {
 
@@ -28,11 +33,21 @@ void wait_for_change(std::atomic<std::uint32_t>& value, std::uint32_t old) {
 }  // namespace
 
 ThreadPool::ThreadPool(int threads) {
-  for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
+  try {
+    for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
+  } catch (const std::system_error&) {
+    stop();
+    throw Error({.exit = Exit::kOutOfMemory,
+                 .code = "no_threads",
+                 .message = "cannot start " + std::to_string(threads) + " threads",
+                 .hint = "-t with a smaller number"});
+  }
 }
 
-ThreadPool::~ThreadPool() {
-  stop_ = true;
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
+  stopping_ = true;
   epoch_.fetch_add(1);
   epoch_.notify_all();
   for (std::thread& worker : workers_) worker.join();
@@ -56,7 +71,7 @@ void ThreadPool::run(std::uint32_t n_chunks, const void* context, Call call) {
 void ThreadPool::work(int thread) {
   for (std::uint32_t seen = 0;;) {
     wait_for_change(epoch_, seen);
-    if (stop_) return;
+    if (stopping_) return;
     seen = epoch_.load(std::memory_order_acquire);
     help(seen, thread);
   }

@@ -16,7 +16,8 @@ namespace qwen::cpu {
 
 class ThreadPool {
  public:
-  // `threads` >= 1, the calling thread included: threads - 1 are started.
+  // `threads` >= 1, the calling thread included: threads - 1 are started. Throws Error
+  // (Exit::kOutOfMemory) if the system gives fewer.
   explicit ThreadPool(int threads);
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -52,6 +53,7 @@ class ThreadPool {
 
   void run(std::uint32_t n_chunks, const void* context, Call call);
   void work(int thread);
+  void stop();
   // Takes chunks of the job `epoch` until none is left.
   void help(std::uint32_t epoch, int thread);
 
@@ -64,7 +66,7 @@ class ThreadPool {
   alignas(64) std::atomic<std::uint64_t> claims_{0};
   alignas(64) std::atomic<std::uint32_t> done_{0};   // finished chunks of the current job
   alignas(64) std::atomic<std::uint32_t> epoch_{0};  // what sleeping threads wait on
-  std::atomic<bool> stop_{false};
+  std::atomic<bool> stopping_{false};
   std::vector<std::thread> workers_;
 };
 

@@ -86,6 +86,12 @@ void Qwen2::read_config(const ModelFile& file) {
                  .hint = "use the file without rope scaling",
                  .key = "qwen2.rope.scaling.type"});
   }
+  // The same by other keys; a factor of 1 scales nothing.
+  for (const char* key : {"qwen2.rope.scaling.factor", "qwen2.rope.scale_linear"}) {
+    if (const auto factor = file.find_f32(key); factor.value_or(1.0f) != 1.0f) {
+      bad_value(key, std::to_string(*factor), "1 (rope scaling is not supported yet)");
+    }
+  }
   const auto embedding = file.tensor_shape("token_embd.weight");
   shape_.n_vocab = embedding[0];
   if (shape_.n_vocab > kMaxVocab) {

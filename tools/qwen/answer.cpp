@@ -49,7 +49,6 @@ Answer make_answer(Session& session, const Tokenizer* tokenizer, const AnswerReq
   const Watch watch(session.backend(), &observer);
   AnswerText stream(tokenizer, request.stops);
   Answer answer;
-  std::vector<std::int32_t> ids;
   const auto emit = [&](const std::string& text) {
     answer.text += text;
     return text.empty() || on_text(text);
@@ -57,18 +56,16 @@ Answer make_answer(Session& session, const Tokenizer* tokenizer, const AnswerReq
   try {
     answer.generation =
         generate(session, 0, request.prompt, 0, request.options, [&](std::int32_t id) {
-          // From here on a step is one token: between tokens is soon enough, and ops run unwatched.
-          if (request.observer == nullptr) session.backend().observe(nullptr);
-          ids.push_back(id);
+          // From here on a step is one token: between tokens is soon enough to end.
+          session.backend().observe(request.observer);
           const bool wanted = emit(stream.push(id));
           if (interrupted() || !wanted) return Verdict::kInterrupt;
           return stream.stopped() ? Verdict::kStop : Verdict::kContinue;
         });
-  } catch (const Interrupted&) {
+  } catch (const Interrupted&) {  // before the first token
     const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
-    answer.generation.ids = ids;
     answer.generation.stop = StopReason::kInterrupt;
-    (ids.empty() ? answer.generation.prompt_s : answer.generation.generate_s) = spent.count();
+    answer.generation.prompt_s = spent.count();
   }
   emit(stream.finish());
   return answer;

@@ -128,15 +128,16 @@ class Bench : public Command {
   }
 
   // Ids that are ordinary tokens in every vocabulary, and not all the same.
-  static std::vector<std::int32_t> some_ids(std::int64_t n) {
+  static std::vector<std::int32_t> some_ids(std::int64_t n, const Session& session) {
+    const std::int64_t below = std::min<std::int64_t>(256, session.model().shape().n_vocab);
     std::vector<std::int32_t> ids(n);
-    for (std::int64_t i = 0; i < n; ++i) ids[i] = static_cast<std::int32_t>(i * 37 % 256);
+    for (std::int64_t i = 0; i < n; ++i) ids[i] = static_cast<std::int32_t>(i * 37 % below);
     return ids;
   }
 
   static double decode_seconds(Session& session, std::int64_t depth, std::int64_t n) {
     const Clock::time_point start = Clock::now();
-    std::int32_t id = 1;
+    std::int32_t id = 0;
     for (std::int64_t i = 0; i < n; ++i) {
       const TokenInput token{id, static_cast<std::int32_t>(depth + i), 0, true};
       session.step({&token, 1});
@@ -155,7 +156,7 @@ class Bench : public Command {
   }
 
   Row prefill(Session& session, std::int64_t n) const {
-    const std::vector<std::int32_t> ids = some_ids(n);
+    const std::vector<std::int32_t> ids = some_ids(n, session);
     std::vector<double> rates;
     const auto once = [&] {
       session.reset(0);
@@ -175,7 +176,7 @@ class Bench : public Command {
 
   Row decode(Session& session, std::int64_t depth, const Report& report) const {
     session.reset(0);
-    if (depth > 0) session.prefill(0, some_ids(depth));
+    if (depth > 0) session.prefill(0, some_ids(depth, session));
     const std::int64_t n = tokens_.value;
     const auto once = [&] { return decode_seconds(session, depth, n); };
     decode_seconds(session, depth, std::min<std::int64_t>(n, 4));  // warm

@@ -101,7 +101,9 @@ void Console::error(const ErrorInfo& info) {
 }
 
 void Console::bar(const std::string& line) {
-  if (terminal_ && !quiet_) print(kClearLine + line);
+  if (!terminal_ || quiet_ || (line.empty() && !bar_shown_)) return;
+  print(kClearLine + line);
+  bar_shown_ = !line.empty() && !line.ends_with('\n');
 }
 
 std::string Console::painted(const char* code, const std::string& text) const {

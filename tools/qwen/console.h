@@ -51,6 +51,7 @@ class Console {
   bool quiet_ = false;
   bool verbose_ = false;
   bool json_ = false;
+  bool bar_shown_ = false;
   bool closed_ = false;  // the reader of standard output is gone
 };
 

@@ -12,7 +12,11 @@ namespace qwen::cli {
 Engine::Engine(OpenedModel& model, const ModelOptions& options, Console& console)
     : opened_(model), options_(options), console_(console) {
   choose_device();
-  const auto asked = static_cast<int>(options.threads.value);
+  const bool one_thread = device_.kind == "ref";
+  if (one_thread && options.threads.from_option()) {
+    usage_error("-t: --device ref has one thread");
+  }
+  const auto asked = one_thread ? 1 : static_cast<int>(options.threads.value);
   threads_ = asked > 0 ? asked : usable_cores();
   if (options.isa.chosen() && device_.kind != "cpu") {
     usage_error("--isa is for --device cpu, the device is " + device_.kind);
@@ -92,6 +96,14 @@ std::int64_t Engine::choose_context(std::int64_t max_step_tokens, std::int64_t m
                   bytes_text(free) + " are free");
   }
   return ctx;
+}
+
+void Engine::check_ids(std::span<const std::int32_t> ids) const {
+  const std::int64_t n_vocab = shape().n_vocab;
+  const auto beyond = std::find_if(ids.begin(), ids.end(), [&](auto id) { return id >= n_vocab; });
+  if (beyond == ids.end()) return;
+  usage_error("--ids: " + std::to_string(*beyond) + " is not in the vocabulary of " +
+              thousands(n_vocab) + " tokens");
 }
 
 std::unique_ptr<Session> Engine::make_session(std::int64_t ctx, std::int64_t max_step_tokens,

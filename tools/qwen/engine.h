@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "backends/host.h"
@@ -31,6 +32,9 @@ class Engine {
   // length). Throws Error.
   std::int64_t choose_context(std::int64_t max_step_tokens, std::int64_t max_step_rows,
                               std::int64_t needed = 0) const;
+
+  // Throws a usage error for an id of --ids that is not in the vocabulary.
+  void check_ids(std::span<const std::int32_t> ids) const;
 
   // A session for one sequence. With a `ctx` of choose_context().
   std::unique_ptr<Session> make_session(std::int64_t ctx, std::int64_t max_step_tokens,

@@ -1,5 +1,8 @@
 // The program: finds the command, parses its options, runs it, and turns what goes wrong into one
 // line and an exit code.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <exception>
 #include <new>
@@ -99,11 +102,15 @@ void suggest_command(ErrorInfo& info, const std::vector<Entry>& entries) {
 }
 
 void dispatch(std::vector<std::string> args, const std::vector<Entry>& entries, Console& console) {
-  if (args.size() == 1 && (args[0] == "--help" || args[0] == "-h" || args[0] == "help")) {
+  std::vector<std::string> plain = args;
+  std::erase(plain, "--json");
+  if (plain.size() == 1 && (plain[0] == "--help" || plain[0] == "-h" || plain[0] == "help")) {
     console.write(overview(entries));
     return;
   }
-  if (args.size() == 1 && args[0] == "--version") args[0] = "version";
+  if (plain == std::vector<std::string>{"--version"}) {
+    std::replace(args.begin(), args.end(), plain[0], std::string("version"));
+  }
   const std::string name = take_command(entries, args);
   const bool json = std::find(args.begin(), args.end(), "--json") != args.end();
   console.configure("auto", false, false, json);
@@ -152,10 +159,19 @@ int run_program(const std::vector<std::string>& args) {
   }
 }
 
+// A standard stream that is closed must not become the model or a trace. Reading finds nothing, and
+// writing fails as it did.
+void fill_standard_streams() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (fcntl(fd, F_GETFD) < 0) open("/dev/null", O_RDONLY);  // takes the lowest free number: fd
+  }
+}
+
 }  // namespace
 }  // namespace qwen::cli
 
 int main(int argc, char** argv) {
+  qwen::cli::fill_standard_streams();
   qwen::cli::install_signal_handlers();
   return qwen::cli::run_program({argv + 1, argv + argc});
 }

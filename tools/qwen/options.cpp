@@ -37,8 +37,9 @@ void ModelOptions::declare(Parser& parser) {
   parser.choice("--device", device, {"auto", "cuda", "cpu", "ref"},
                 "auto: the GPU if there is a usable one, else the CPU; cuda never falls back; ref: "
                 "the scalar reference");
-  parser.integer("-t,--threads", threads, {1, 1024},
-                 "threads; default: the physical cores that this process may use");
+  parser.integer(
+      "-t,--threads", threads, {1, 1024},
+      "threads; default: the physical cores that this process may use; --device ref has one");
   parser.integer("-c,--ctx-size", ctx, {1, kMaxInt32},
                  "context in tokens; default: the model's trained length, shrunk to what memory "
                  "holds");

@@ -98,8 +98,7 @@ void Parser::add(const std::string& names, const Setter& setter, const std::stri
                     return true;
                   }),
                   variable.empty() ? help : help + " [" + variable + "]")
-      ->type_name(type)
-      ->allow_extra_args(false);
+      ->type_name(type);
   if (!environment) return;
   environment_.push_back([setter, variable] {
     const char* value = std::getenv(variable.c_str());
@@ -137,7 +136,6 @@ void Parser::texts(const std::string& names, std::vector<std::string>& target,
                   }),
                   help)
       ->type_name("TEXT ...")
-      ->allow_extra_args(false)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
 }
 

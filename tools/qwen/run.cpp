@@ -80,15 +80,18 @@ class Run : public Command {
     check_conflicts();
     sampling_.parse_seed();
     OpenedModel model(model_.take_model(1), console);
+    if (!stops_.empty() && !model.has_tokenizer()) {
+      usage_error("--stop is a text, but the model has no vocabulary");
+    }
     const TextOptions::Input input = read_prompt();
     std::optional<Trace> trace;
-    if (trace_.chosen()) trace.emplace(trace_.value, trace_ops_);
+    if (trace_.chosen()) trace.emplace(trace_.value, trace_ops_, model.path());
 
     show_program(console);
     const Prompt prompt = make_prompt(model, input);
     sampling_.resolve(read_sampling_defaults(model.gguf()), model.path());
     Engine engine(model, model_, console);
-    check_ids(prompt.ids, engine);
+    engine.check_ids(prompt.ids);
     const auto n_prompt = static_cast<std::int64_t>(prompt.ids.size());
     const std::int64_t ctx = engine.choose_context(std::min(kStepTokens, n_prompt), 1);
     check_length(n_prompt, ctx, engine.shape().context_length);
@@ -177,15 +180,6 @@ class Run : public Command {
     return prompt;
   }
 
-  static void check_ids(const std::vector<std::int32_t>& ids, const Engine& engine) {
-    const std::int64_t n_vocab = engine.shape().n_vocab;
-    const auto beyond =
-        std::find_if(ids.begin(), ids.end(), [&](auto id) { return id >= n_vocab; });
-    if (beyond == ids.end()) return;
-    usage_error("--ids: " + std::to_string(*beyond) + " is not in the vocabulary of " +
-                thousands(n_vocab) + " tokens");
-  }
-
   static void check_length(std::int64_t n_prompt, std::int64_t ctx, std::int64_t trained) {
     if (n_prompt < ctx) return;
     const std::int64_t larger = std::min((n_prompt / kSuggestedStep + 1) * kSuggestedStep, trained);
@@ -223,7 +217,8 @@ class Run : public Command {
     };
     show("model", model.path(), model_.model.source);
     show("device", engine.device().kind, model_.device.source);
-    show("threads", std::to_string(engine.threads()), model_.threads.source);
+    show("threads", std::to_string(engine.threads()),
+         engine.device().kind == "ref" ? kBuiltIn : model_.threads.source);
     show("ctx-size", std::to_string(ctx), model_.ctx.chosen() ? model_.ctx.source : kFromFile);
     show("layers", std::to_string(session.options().n_layers),
          model_.layers.chosen() ? model_.layers.source : kFromFile);
@@ -256,16 +251,23 @@ class Run : public Command {
   void show_summary(Console& console, const Generation& g, std::int64_t n_prompt, std::int64_t ctx,
                     double load_s) const {
     const auto n = static_cast<std::int64_t>(g.ids.size());
-    std::string line = "load " + fixed(load_s, load_s < 0.095 ? 2 : 1) + " s · prompt " +
-                       thousands(n_prompt) + " tok " +
-                       rate(static_cast<double>(n_prompt) / g.prompt_s) + " tok/s";
+    const auto seconds = [](double s) { return fixed(s, s < 0.095 ? 2 : 1) + " s"; };
+    std::string line = "load " + seconds(load_s) + " · prompt ";
+    const std::string end = " · seed " + std::to_string(sampling_.seed());
+    if (n == 0 && g.stop == StopReason::kInterrupt) {
+      // How much of the prompt was done is not known.
+      console.aside(line + "of " + thousands(n_prompt) + " tok stopped after " +
+                    seconds(g.prompt_s) + " · stop: interrupt" + end);
+      return;
+    }
+    line +=
+        thousands(n_prompt) + " tok " + rate(static_cast<double>(n_prompt) / g.prompt_s) + " tok/s";
     if (n > 0) line += " · first token " + thousands(std::llround(g.first_token_s * 1e3)) + " ms";
     line += " · " + thousands(n) + " tok";
     // The first token comes out of the prompt; the time is that of the others.
     if (n > 1) line += " " + rate(static_cast<double>(n - 1) / g.generate_s) + " tok/s";
     line += " · stop: " + std::string(to_string(g.stop)) + " · ctx " +
-            std::to_string(std::min(n_prompt + n, ctx)) + "/" + std::to_string(ctx) + " · seed " +
-            std::to_string(sampling_.seed());
+            std::to_string(std::min(n_prompt + n, ctx)) + "/" + std::to_string(ctx) + end;
     console.aside(line);
   }
 

@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
 
 #include "core/error.h"
+#include "tools/qwen/candidates.h"
 #include "tools/qwen/command.h"
 #include "tools/qwen/engine.h"
 #include "tools/qwen/format.h"
@@ -27,12 +27,9 @@ struct TokenScore {
   std::vector<Candidate> top = {};
 };
 
-// log(sum(exp(l))), in FP64. Throws Error if it is not finite.
-double log_sum_exp(std::span<const float> logits, std::size_t pos) {
-  const double most = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (const float l : logits) sum += std::exp(l - most);
-  const double lse = most + std::log(sum);
+// As log_sum_exp(). Throws Error if it is not finite.
+double checked_log_sum_exp(std::span<const float> logits, std::size_t pos) {
+  const double lse = log_sum_exp(logits);
   if (!std::isfinite(lse)) {
     throw Error({.exit = Exit::kFailed,
                  .code = "not_finite",
@@ -43,14 +40,8 @@ double log_sum_exp(std::span<const float> logits, std::size_t pos) {
 }
 
 std::vector<Candidate> best(std::span<const float> logits, double lse, std::size_t k) {
-  std::vector<std::int32_t> ids(logits.size());
-  std::iota(ids.begin(), ids.end(), 0);
-  const auto end = ids.begin() + static_cast<std::ptrdiff_t>(std::min(k, ids.size()));
-  std::partial_sort(ids.begin(), end, ids.end(), [&](std::int32_t a, std::int32_t b) {
-    return logits[a] > logits[b] || (logits[a] == logits[b] && a < b);
-  });
   std::vector<Candidate> out;
-  for (auto id = ids.begin(); id != end; ++id) out.push_back({*id, logits[*id] - lse});
+  for (const std::int32_t id : likeliest(logits, k)) out.push_back({id, logits[id] - lse});
   return out;
 }
 
@@ -83,7 +74,7 @@ class Score : public Command {
                                              special_ ? Specials::kAll : Specials::kUserDefined);
     if (ids.empty()) usage_error("the text is empty");
     Engine engine(model, model_, console);
-    check_ids(ids, engine);
+    engine.check_ids(ids);
     const std::vector<TokenScore> scores = score(engine, ids, console);
     double nll = 0;
     for (std::size_t i = 1; i < scores.size(); ++i) nll -= scores[i].logprob;
@@ -91,15 +82,6 @@ class Score : public Command {
   }
 
  private:
-  static void check_ids(const std::vector<std::int32_t>& ids, const Engine& engine) {
-    const std::int64_t n_vocab = engine.shape().n_vocab;
-    const auto beyond =
-        std::find_if(ids.begin(), ids.end(), [&](auto id) { return id >= n_vocab; });
-    if (beyond == ids.end()) return;
-    usage_error("--ids: " + std::to_string(*beyond) + " is not in the vocabulary of " +
-                thousands(n_vocab) + " tokens");
-  }
-
   std::vector<TokenScore> score(Engine& engine, const std::vector<std::int32_t>& ids,
                                 Console& console) const {
     const auto n = static_cast<std::int64_t>(ids.size());
@@ -126,7 +108,7 @@ class Score : public Command {
       const Tensor logits = session->step(tokens);
       for (std::int64_t i = begin; i < end; ++i) {
         session->backend().read(row.data(), logits.slice(i - begin, i - begin + 1));
-        const double lse = log_sum_exp(row, static_cast<std::size_t>(i));
+        const double lse = checked_log_sum_exp(row, static_cast<std::size_t>(i));
         scores[i + 1] = {ids[i + 1], row[ids[i + 1]] - lse,
                          best(row, lse, static_cast<std::size_t>(top_.value))};
       }

@@ -1,22 +1,35 @@
 #include "tools/qwen/trace.h"
 
-#include <algorithm>
+#include <sys/stat.h>
+
 #include <cerrno>
-#include <cmath>
 #include <cstring>
-#include <numeric>
 #include <variant>
 #include <vector>
+
+#include "tools/qwen/candidates.h"
+#include "tools/qwen/parser.h"
 
 namespace qwen::cli {
 namespace {
 
 constexpr std::size_t kCandidates = 5;
 
+// Also under another name; false if one is not there.
+bool same_file(const std::string& a, const std::string& b) {
+  struct stat x {};
+  struct stat y {};
+  return stat(a.c_str(), &x) == 0 && stat(b.c_str(), &y) == 0 && x.st_dev == y.st_dev &&
+         x.st_ino == y.st_ino;
+}
+
 }  // namespace
 
-Trace::Trace(const std::string& path, bool ops)
-    : path_(path), ops_(ops), file_(std::fopen(path.c_str(), "we")) {
+Trace::Trace(const std::string& path, bool ops, const std::string& model_path)
+    : path_(path), ops_(ops) {
+  // Opening it would empty the file that the weights are mapped from.
+  if (same_file(path, model_path)) usage_error("--trace " + path + " is the model");
+  file_.reset(std::fopen(path.c_str(), "we"));
   if (file_ != nullptr) return;
   throw Error({.exit = Exit::kUsage,
                .code = "cannot_write",
@@ -62,18 +75,9 @@ void Trace::token(const Sample& op) {
   backend_->read(pos.data(), op.pos);
   backend_->read(seq.data(), op.seq);
   std::vector<float> logits(op.logits.cols());
-  std::vector<std::int32_t> ids(logits.size());
   for (std::int64_t r = 0; r < n_rows; ++r) {
     backend_->read(logits.data(), op.logits.slice(r, r + 1));
-    std::iota(ids.begin(), ids.end(), 0);
-    const auto end = ids.begin() + static_cast<std::ptrdiff_t>(std::min(kCandidates, ids.size()));
-    std::partial_sort(ids.begin(), end, ids.end(), [&](auto a, auto b) {
-      return logits[a] > logits[b] || (logits[a] == logits[b] && a < b);
-    });
-    const double most = logits[ids.front()];
-    double sum = 0;
-    for (const float l : logits) sum += std::exp(l - most);
-    const double lse = most + std::log(sum);
+    const double lse = log_sum_exp(logits);
     const auto candidate = [&](std::int32_t id) {
       Json out{{"id", id}};
       if (tokenizer_ != nullptr) out["piece"] = std::string(tokenizer_->piece(id));
@@ -82,7 +86,9 @@ void Trace::token(const Sample& op) {
       return out;
     };
     Json candidates = Json::array();
-    for (auto id = ids.begin(); id != end; ++id) candidates.push_back(candidate(*id));
+    for (const std::int32_t id : likeliest(logits, kCandidates)) {
+      candidates.push_back(candidate(id));
+    }
     Json out{{"type", "token"}, {"seq", seq[r]}, {"pos", pos[r]}};
     out.update(candidate(chosen[r]));
     out["candidates"] = std::move(candidates);

@@ -13,10 +13,10 @@
 namespace qwen::cli {
 
 // Writes a line for each chosen token, with the likeliest candidates, and with `ops` one for each
-// op with its time. Throws Error (Exit::kUsage) if the file cannot be written.
+// op with its time. Throws Error (Exit::kUsage) if the file cannot be written, or is the model's.
 class Trace : public Observer {
  public:
-  Trace(const std::string& path, bool ops);
+  Trace(const std::string& path, bool ops, const std::string& model_path);
 
   // {"type":"load", ...}
   void load(Json facts);

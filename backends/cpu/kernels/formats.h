@@ -11,6 +11,20 @@
 
 namespace qwen::cpu {
 
+// How far ahead of the loads the rows are asked for: more than a page, so that the next page's
+// address is translated in time, too. Measured (Zen 5, 2 threads, F32 / F16 / Q8_0, GB/s): without
+// 33 / 38 / 36, 4 KiB ahead 34 / 42 / 50, 6 KiB 41 / 43 / 42, 16 KiB 38 / 37 / 46. Past the end of
+// a tensor it has no effect.
+constexpr std::int64_t kPrefetchBytes = 6144;
+
+// Asks for the cache lines that the `n` bytes at `p` will be followed by, kPrefetchBytes later.
+template <class Arch, std::int64_t n>
+inline void prefetch(const void* p) {
+#pragma GCC unroll 4
+  for (std::int64_t i = 0; i < n; i += 64)
+    __builtin_prefetch(static_cast<const char*>(p) + kPrefetchBytes + i);
+}
+
 template <class Arch>
 struct F32Format {
   using V = typename Simd<Arch>::V;
@@ -45,8 +59,10 @@ struct FloatFormat {
   template <class F>
   static void visit(const std::byte* row, std::int64_t n, F f) {
     const T* p = reinterpret_cast<const T*>(row);
-    for (std::int64_t c = 0; c < n; c += kGroup)
+    for (std::int64_t c = 0; c < n; c += kGroup) {
+      prefetch<Arch, kGroup* static_cast<std::int64_t>(sizeof(T))>(p + c);
       f(c, Element::load(p + c), Element::load(p + c + kLanes));
+    }
   }
   static float scalar(const std::byte* row, std::int64_t c) {
     return Element::convert(reinterpret_cast<const T*>(row)[c]);
@@ -65,6 +81,7 @@ struct BlockFormat {
   static void visit(const std::byte* row, std::int64_t n, F f) {
     const Block* block = reinterpret_cast<const Block*>(row);
     for (std::int64_t c = 0; c < n; c += kGroup, ++block) {
+      prefetch<Arch, static_cast<std::int64_t>(sizeof(Block))>(block);
       alignas(64) std::int8_t q[kGroup];
       float scale[kGroup / U::kSub];
       float min[kGroup / U::kSub];

@@ -7,13 +7,14 @@ std::vector<const Kernels*> usable_kernels() {
   std::vector<const Kernels*> usable;
 #if defined(__x86_64__)
   // The compiler's check also asks whether the operating system saves the wide registers.
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512cd") &&
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                    __builtin_cpu_supports("f16c");
+  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512cd") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl")) {
     usable.push_back(&avx512_kernels());
   }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-    usable.push_back(&avx2_kernels());
+  if (avx2) usable.push_back(&avx2_kernels());
 #endif
   usable.push_back(&baseline_kernels());
   return usable;

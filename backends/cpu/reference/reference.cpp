@@ -51,11 +51,11 @@ Buffer ReferenceBackend::allocate(std::size_t bytes) {
 }
 
 void ReferenceBackend::write(const Tensor& dst, const void* src) {
-  std::memcpy(dst.data, src, dst.bytes());
+  if (dst.bytes() > 0) std::memcpy(dst.data, src, dst.bytes());
 }
 
 void ReferenceBackend::read(void* dst, const Tensor& src) {
-  std::memcpy(dst, src.data, src.bytes());
+  if (src.bytes() > 0) std::memcpy(dst, src.data, src.bytes());
 }
 
 void ReferenceBackend::run(const Embed& op) {
