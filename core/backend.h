@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "core/contract.h"
 #include "core/ops.h"
@@ -47,10 +48,12 @@ class Backend {
   // Runs the nodes of a recorded plan in order.
   void replay(const Plan& plan);
 
-  // From now on ops are appended to `tape` instead of being run; null ends that. Not owned.
-  void record(Plan* tape) { tape_ = tape; }
-  // From now on `observer` is told of every op; null ends that. Not owned.
-  void observe(Observer* observer) { observer_ = observer; }
+  // From now on ops are appended to `tape` instead of being run; null ends that. Not owned. Returns
+  // the tape that was set before.
+  Plan* record(Plan* tape) { return std::exchange(tape_, tape); }
+  // From now on `observer` is told of every op; null ends that. Not owned. Returns the observer
+  // that was set before.
+  Observer* observe(Observer* observer) { return std::exchange(observer_, observer); }
 
   // Memory for tensors. Throws Error (Exit::kOutOfMemory).
   virtual Buffer allocate(std::size_t bytes) = 0;
@@ -78,6 +81,33 @@ class Backend {
 
   Plan* tape_ = nullptr;
   Observer* observer_ = nullptr;
+};
+
+// Records or observes for a scope, and puts back what was set before, whatever happens within.
+class RecordingScope {
+ public:
+  RecordingScope(Backend& backend, Plan& tape)
+      : backend_(backend), before_(backend.record(&tape)) {}
+  RecordingScope(const RecordingScope&) = delete;
+  RecordingScope& operator=(const RecordingScope&) = delete;
+  ~RecordingScope() { backend_.record(before_); }
+
+ private:
+  Backend& backend_;
+  Plan* before_;
+};
+
+class ObservingScope {
+ public:
+  ObservingScope(Backend& backend, Observer& observer)
+      : backend_(backend), before_(backend.observe(&observer)) {}
+  ObservingScope(const ObservingScope&) = delete;
+  ObservingScope& operator=(const ObservingScope&) = delete;
+  ~ObservingScope() { backend_.observe(before_); }
+
+ private:
+  Backend& backend_;
+  Observer* before_;
 };
 
 }  // namespace qwen

@@ -73,11 +73,12 @@ Session::Session(const Model& model, Backend& backend, const SessionOptions& opt
   }
 
   Arena measure = Arena::measuring();
-  Plan plan;  // recorded, not run
-  backend.record(&plan);
-  model.forward(backend, bind(options_.max_step_tokens, options_.max_step_rows), kv_, measure,
-                options_.n_layers);
-  backend.record(nullptr);
+  {
+    Plan plan;  // recorded, not run
+    const RecordingScope recording(backend, plan);
+    model.forward(backend, bind(options_.max_step_tokens, options_.max_step_rows), kv_, measure,
+                  options_.n_layers);
+  }
   scratch_ = backend.allocate(measure.used());
   arena_ = Arena(scratch_.get(), measure.used());
 }
@@ -175,9 +176,10 @@ void Session::check_finite(std::span<const std::int32_t> chosen) {
     if (std::isfinite(logit)) continue;
     // Run the step again, watched: writing the same keys and values twice changes nothing.
     FiniteObserver finder(backend_);
-    backend_.observe(&finder);
-    step(std::vector<TokenInput>(last_tokens_));
-    backend_.observe(nullptr);
+    {
+      const ObservingScope observing(backend_, finder);
+      step(std::vector<TokenInput>(last_tokens_));
+    }
     throw Error(
         {.exit = Exit::kFailed,
          .code = "not_finite",
