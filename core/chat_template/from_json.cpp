@@ -56,7 +56,7 @@ class Converter {
           Value key = text(it.key());
           entries.emplace_back(std::move(key), convert(it.value(), depth + 1));
         }
-        return make_dict(unlimited_, std::move(entries));
+        return make_dict(unlimited_, entries);
       }
       default:
         fail_input("invalid_input", "messages or tools hold a value that is not JSON",

@@ -94,7 +94,7 @@ Value Interpreter::filtered(const Stmt& stmt, const Value& items) {
 Interpreter::Flow Interpreter::exec_for(const Stmt& stmt) {
   Value items = eval(*stmt.exprs[0]);
   guard_.at = stmt.at;
-  if (stmt.exprs[1]) items = filtered(stmt, std::move(items));
+  if (stmt.exprs[1]) items = filtered(stmt, items);
   Loop loop{iterate(guard_, items), 0};
   for (; loop.index < loop.items->items.size(); ++loop.index) {
     const Inner inner(*this);

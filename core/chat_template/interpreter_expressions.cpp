@@ -110,7 +110,7 @@ Value Interpreter::eval_items(const Expr& expr) {
   for (std::size_t i = 0; i + 1 < items.size(); i += 2) {
     entries.emplace_back(std::move(items[i]), std::move(items[i + 1]));
   }
-  return make_dict(guard_, std::move(entries));
+  return make_dict(guard_, entries);
 }
 
 Value Interpreter::eval_subscript(const Expr& expr) {
