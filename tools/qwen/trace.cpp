@@ -36,7 +36,7 @@ Trace::Trace(const std::string& path, bool ops, const std::string& model_path)
                .message = "--trace " + path + ": " + std::strerror(errno)});
 }
 
-void Trace::load(Json facts) {
+void Trace::load(const Json& facts) {
   Json out{{"type", "load"}};
   out.update(facts);
   line(out);

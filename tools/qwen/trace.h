@@ -19,7 +19,7 @@ class Trace : public Observer {
   Trace(const std::string& path, bool ops, const std::string& model_path);
 
   // {"type":"load", ...}
-  void load(Json facts);
+  void load(const Json& facts);
   // From now on ops of `backend` come in; `tokenizer` may be null. Both must outlive the trace.
   void attach(Backend& backend, const Tokenizer* tokenizer);
 
