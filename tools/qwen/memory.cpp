@@ -23,16 +23,6 @@ std::string gib(std::uint64_t bytes) {
   return fixed(value, value < 0.095 ? 3 : 1);
 }
 
-// Memory that can be had without swapping, from the kernel.
-std::uint64_t available_memory() {
-  std::ifstream file("/proc/meminfo");
-  std::string key, unit;
-  for (std::uint64_t kib = 0; file >> key >> kib; std::getline(file, unit)) {
-    if (key == "MemAvailable:") return kib << 10;
-  }
-  return std::numeric_limits<std::uint64_t>::max();
-}
-
 std::uint64_t address_space_left() {
   rlimit limit{};
   if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
@@ -65,8 +55,9 @@ MemoryNeed memory_need(const ContextRequest& request, std::int64_t ctx) {
 }
 
 std::uint64_t free_memory(const Device& device) {
-  const std::uint64_t free =
-      device.memory_free_bytes != 0 ? device.memory_free_bytes : available_memory();
+  // A device whose whole memory is not known sets no limit.
+  const std::uint64_t free = device.memory_bytes != 0 ? device.memory_free_bytes
+                                                      : std::numeric_limits<std::uint64_t>::max();
   return device.kind == "cuda" ? free : std::min(free, address_space_left());
 }
 
