@@ -12,6 +12,7 @@
 
 #include "core/chat_template/chat_template.h"
 #include "core/error.h"
+#include "tests/error_of.h"
 
 namespace qwen {
 namespace {
@@ -28,16 +29,6 @@ std::string qwen_source() {
 
 std::string render(const std::string& source, const Json& variables = Json::object()) {
   return ChatTemplate(source).render_variables(variables).text();
-}
-
-// What an error says; the code is empty where there is none.
-ErrorInfo error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.info();
-  }
-  return {};
 }
 
 ErrorInfo render_error(const std::string& source, const Json& variables = Json::object()) {

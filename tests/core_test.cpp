@@ -10,18 +10,12 @@
 #include "core/error.h"
 #include "core/generate.h"
 #include "core/kv_layout.h"
+#include "tests/error_of.h"
 
 namespace qwen::testing {
 namespace {
 
-std::string code_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.info().code;
-  }
-  return "";
-}
+std::string code_of(const std::function<void()>& action) { return error_of(action).code; }
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 

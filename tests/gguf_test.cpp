@@ -16,6 +16,7 @@
 #include "loader/gguf.h"
 #include "loader/vocabulary.h"
 #include "loader/weights.h"
+#include "tests/error_of.h"
 #include "tests/fixtures/small_gguf.h"
 #include "tests/fixtures/tiny_model.h"
 #include "tests/fixtures/tiny_vocabulary.h"
@@ -24,7 +25,6 @@ namespace qwen {
 namespace {
 
 using fixtures::Bytes;
-using fixtures::error_of;
 using fixtures::GgufWriter;
 using fixtures::parse_bytes;
 using fixtures::small_gguf;
