@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -22,6 +23,13 @@ class Observer {
   virtual ~Observer() = default;
   virtual void before(const Op& /*op*/, const Tap& /*tap*/) {}
   virtual void after(const Op& /*op*/, const Tap& /*tap*/) {}
+};
+
+// A plan made ready to be run again and again, on the memory that its tensors point to.
+class Program {
+ public:
+  virtual ~Program() = default;
+  virtual void run() = 0;
 };
 
 // One way to run ops. Not thread-safe: one thread drives a backend; inside an op the backend may
@@ -45,8 +53,14 @@ class Backend {
   // The only way to run an op: validates it, records it if a tape is set (and then runs nothing),
   // else tells the observer, runs it, and tells the observer again. Throws Error if it is invalid.
   void operator()(const Op& op, Tap tap = {});
-  // Runs the nodes of a recorded plan in order.
+  // Runs the nodes of a recorded plan in order, each as operator() does.
   void replay(const Plan& plan);
+  // Runs a plan in the best form that the backend has for a single run of it; with an observer,
+  // as replay() does.
+  void execute(const Plan& plan);
+  // Makes `plan` ready for many runs. Nothing is recorded or observed when it runs. The program
+  // must not outlive the backend. Throws Error.
+  virtual std::unique_ptr<Program> compile(Plan plan);
 
   // From now on ops are appended to `tape` instead of being run; null ends that. Not owned. Returns
   // the tape that was set before.
@@ -54,15 +68,34 @@ class Backend {
   // From now on `observer` is told of every op; null ends that. Not owned. Returns the observer
   // that was set before.
   Observer* observe(Observer* observer) { return std::exchange(observer_, observer); }
+  bool observed() const { return observer_ != nullptr; }
 
   // Memory for tensors. Throws Error (Exit::kOutOfMemory).
   virtual Buffer allocate(std::size_t bytes) = 0;
+  // Host memory that read_later() writes to. Throws Error (Exit::kOutOfMemory).
+  virtual Buffer allocate_host(std::size_t bytes) { return allocate(bytes); }
+  // Makes room for whatever the ops of `plan`, and the same ops with fewer rows, need besides their
+  // tensors, so that nothing is allocated while steps run. Throws Error (Exit::kOutOfMemory).
+  virtual void reserve(const Plan& /*plan*/) {}
   // Copies between host memory and the backend's, in order with the ops.
   virtual void write(const Tensor& dst, const void* src) = 0;
   virtual void read(void* dst, const Tensor& src) = 0;
+  // Copies to memory of allocate_host(), in order with the ops, and need not wait: the bytes are
+  // there when wait() was called with what this returned.
+  virtual std::uint64_t read_later(void* dst, const Tensor& src) {
+    read(dst, src);
+    return 0;
+  }
+  virtual void wait(std::uint64_t /*read*/) {}
+  // How many steps are best queued ahead of the one whose result is waited for. 0: an op has run
+  // when operator() returns, and what is queued in vain costs its whole time.
+  virtual int queue_depth() const { return 0; }
   // Makes a weight that lies in host memory usable in ops. The host memory must outlive the
   // backend's use of it: a backend may return the same view.
   virtual Tensor place_weight(const Tensor& host) = 0;
+
+ protected:
+  virtual void execute_unobserved(const Plan& plan) { replay(plan); }
 
  private:
   // One line per op, so that a search finds every implementation and a missing one does not
@@ -78,6 +111,7 @@ class Backend {
   virtual void run(const Add& op) = 0;
   virtual void run(const TakeRows& op) = 0;
   virtual void run(const Sample& op) = 0;
+  virtual void run(const Advance& op) = 0;
 
   Plan* tape_ = nullptr;
   Observer* observer_ = nullptr;

@@ -11,18 +11,20 @@ namespace {
 
 constexpr double kUnit = 0x1p-24;  // unit roundoff of FP32
 
-double growth(std::int64_t depth) {
+double growth(std::int64_t depth, bool truncates) {
   if (depth == 0) return 0;
   const double h = static_cast<double>(depth);
-  return std::min(h * kUnit / (1 - h * kUnit), 8.8 * std::sqrt(h) * kUnit);
+  const double linear = h * kUnit / (1 - h * kUnit);
+  return truncates ? linear : std::min(linear, 8.8 * std::sqrt(h) * kUnit);
 }
 
 // Computes the bounds of one op.
 class Bounds {
  public:
   Bounds(const Contract& contract, const Tensor& exact, const Tensor& exact_lse)
-      : g_(growth(contract.sum_depth)),
-        g_values_(growth(contract.value_sum_depth)),
+      : contract_(contract),
+        g_(growth(contract.sum_depth, contract.truncates)),
+        g_values_(growth(contract.value_sum_depth, contract.truncates)),
         y_(exact),
         lse_(exact_lse) {}
 
@@ -31,6 +33,7 @@ class Bounds {
   Tolerance operator()(const TakeRows&) const { return zeros(); }
   Tolerance operator()(const KvWrite&) const { return zeros(); }
   Tolerance operator()(const Sample&) const { return zeros(); }
+  Tolerance operator()(const Advance&) const { return zeros(); }
 
   // One rounding.
   Tolerance operator()(const Add&) const { return relative(1); }
@@ -69,15 +72,22 @@ class Bounds {
     const std::int64_t n_cols = op.x.cols();
     const std::int64_t n_out = op.weight.shape[0];
     std::vector<float> w(n_cols);
+    // (1 + a)(1 + b) - 1
+    const double operands =
+        contract_.input_unit + contract_.weight_unit + contract_.input_unit * contract_.weight_unit;
     for (std::int64_t r = 0; r < n_out; ++r) {
       decode(op.weight.dtype, op.weight.row(r), n_cols, w.data());
       for (std::int64_t i = 0; i < op.x.rows(); ++i) {
         double sum = 0;
+        double weight_sum = 0;
         for (std::int64_t c = 0; c < n_cols; ++c) {
           sum += std::abs(double{w[c]} * op.x.f32()[i * n_cols + c]);
+          weight_sum += std::abs(double{w[c]});
         }
         const double y = std::abs(y_.f32()[i * n_out + r]);
-        t.out[i * n_out + r] = g_ * sum + kUnit * (2 * y + g_ * sum);
+        const double rounded = operands * sum + contract_.input_step * weight_sum;
+        t.out[i * n_out + r] =
+            g_ * (sum + rounded) + rounded + kUnit * (2 * y + g_ * (sum + rounded));
       }
     }
     return t;
@@ -129,7 +139,7 @@ class Bounds {
         score[j] += op.scale * product;
         size += std::abs(product);
       }
-      delta[j] = op.scale * g_ * size + 2 * kUnit * std::abs(score[j]);
+      delta[j] = op.scale * (g_ + contract_.input_unit) * size + 2 * kUnit * std::abs(score[j]);
     }
     const double max = *std::max_element(score.begin(), score.end());
     double delta_max = 0;
@@ -149,7 +159,7 @@ class Bounds {
       weight_error += p * epsilon;
       for (std::int64_t d = 0; d < head_dim; ++d) {
         const double v = std::abs(cached(op.v_cache, offset(j) + d));
-        value_error[d] += p * v * (epsilon + kUnit);
+        value_error[d] += p * v * (epsilon + kUnit + contract_.probability_unit);
         value_size[d] += p * v;
       }
     }
@@ -162,6 +172,7 @@ class Bounds {
     }
   }
 
+  Contract contract_;
   double g_;
   double g_values_;
   Tensor y_;

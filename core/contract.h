@@ -15,6 +15,16 @@ struct Contract {
   std::int64_t sum_depth = 0;
   // Attention only: the same for the sum over keys of probability times value.
   std::int64_t value_sum_depth = 0;
+  // Additions truncate instead of rounding to nearest (tensor cores): errors no longer cancel, so
+  // only the linear bound holds. A depth then counts unit roundoffs 2^-24, several per step.
+  bool truncates = false;
+  // Relative rounding of the operands before they are multiplied: of Gemm's x and Attention's q, of
+  // Gemm's weight, of Attention's probabilities. 0: as stored. (F16: 2^-11)
+  double input_unit = 0;
+  double weight_unit = 0;
+  double probability_unit = 0;
+  // The smallest step of a rounded input: below it the rounding is absolute.
+  double input_step = 0;
 };
 
 // Bounds on |computed - exact| per element, for an op that follows `contract`.

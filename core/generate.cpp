@@ -43,14 +43,24 @@ Generation generate(Session& session, std::int32_t seq, std::span<const std::int
   Generation result;
   session.set_sampling(seq, options.sampling);
   const Clock::time_point start = Clock::now();
-  session.mark_seen(seq, prompt);
+  session.set_seen(seq, prompt);
   session.prefill(seq, prompt.subspan(n_cached), n_cached);
   result.prompt_s = seconds_since(start);
   if (options.max_tokens == 0) return result;
 
+  // Tokens that can be had at most: the last one needs no place in the context.
+  std::int64_t n_left = ctx - n_prompt + 1;
+  if (options.max_tokens > 0) n_left = std::min(n_left, options.max_tokens);
+  session.queue_sample();
+  --n_left;
   Clock::time_point first;
   for (std::int64_t pos = n_prompt;; ++pos) {
-    const std::int32_t id = session.sample()[0];
+    // What is queued beyond an end token is lost, but the device never waits for the host.
+    while (n_left > 0 && session.n_queued() <= session.backend().queue_depth()) {
+      session.queue_decode();
+      --n_left;
+    }
+    const std::int32_t id = session.take()[0];
     if (result.ids.empty()) {
       first = Clock::now();
       result.first_token_s = seconds_since(start);
@@ -74,8 +84,6 @@ Generation generate(Session& session, std::int32_t seq, std::span<const std::int
       result.stop = StopReason::kContext;
       return result;
     }
-    const TokenInput next{id, static_cast<std::int32_t>(pos), seq, true};
-    session.step({&next, 1});
   }
 }
 

@@ -28,10 +28,11 @@ struct ModelShape {
 // The per-token tensors of one step, in backend memory. A step mixes prefill and decode of any
 // sequences: each row has its own position and sequence.
 struct Step {
-  Tensor ids;   // (n_tokens) I32
-  Tensor pos;   // (n_tokens) I32
-  Tensor seq;   // (n_tokens) I32
-  Tensor rows;  // (n_rows) I32: the tokens whose logits are wanted
+  Tensor ids;           // (n_tokens) I32
+  Tensor pos;           // (n_tokens) I32
+  Tensor seq;           // (n_tokens) I32
+  Tensor rows;          // (n_rows) I32: the tokens whose logits are wanted
+  bool decode = false;  // every token is of another sequence
 };
 
 class Model {

@@ -166,11 +166,20 @@ void check(const Checker& c, const Sample& op) {
     c.i32(t, "an operand");
     c.shape(t, {op.logits.shape[0]}, "an operand");
   }
+  c.f32(op.logit, "logit");
+  c.shape(op.logit, {op.logits.shape[0]}, "logit");
   c.rank(op.params, 2, "params");
   c.i32(op.params, "params");
   c.shape(op.params, {op.params.shape[0], 8}, "params");
   c.require(op.seen.dtype == DType::kI8, "seen is not I8");
   c.shape(op.seen, {op.params.shape[0], op.logits.shape[1]}, "seen");
+}
+
+void check(const Checker& c, const Advance& op) {
+  for (const Tensor& t : {op.ids, op.pos, op.seq, op.rows, op.row_pos, op.token, op.row_seq}) {
+    c.i32(t, "an operand");
+    c.shape(t, {op.ids.size()}, "an operand");
+  }
 }
 
 }  // namespace
@@ -200,14 +209,20 @@ Operands SiluMul::io() { return {{"out", &out, kOut}, {"gate", &gate, kIn}, {"up
 Operands Add::io() { return {{"x", &x, kInOut}, {"y", &y, kIn}}; }
 Operands TakeRows::io() { return {{"out", &out, kOut}, {"x", &x, kIn}, {"rows", &rows, kIn}}; }
 Operands Sample::io() {
-  return {{"out", &out, kOut}, {"seen", &seen, kInOut}, {"logits", &logits, kIn},
-          {"seq", &seq, kIn},  {"pos", &pos, kIn},      {"params", &params, kIn}};
+  return {{"out", &out, kOut},      {"logit", &logit, kOut}, {"seen", &seen, kInOut},
+          {"logits", &logits, kIn}, {"seq", &seq, kIn},      {"pos", &pos, kIn},
+          {"params", &params, kIn}};
+}
+Operands Advance::io() {
+  return {{"ids", &ids, kOut},       {"pos", &pos, kOut},           {"seq", &seq, kOut},
+          {"rows", &rows, kOut},     {"row_pos", &row_pos, kInOut}, {"token", &token, kIn},
+          {"row_seq", &row_seq, kIn}};
 }
 
 std::string_view name(const Op& op) {
   static constexpr std::array<std::string_view, std::variant_size_v<Op>> kNames = {
-      "Embed",     "RmsNorm", "Gemm", "AddBias",  "Rope",  "KvWrite",
-      "Attention", "SiluMul", "Add",  "TakeRows", "Sample"};
+      "Embed",     "RmsNorm", "Gemm", "AddBias",  "Rope",   "KvWrite",
+      "Attention", "SiluMul", "Add",  "TakeRows", "Sample", "Advance"};
   return kNames[op.index()];
 }
 
@@ -266,6 +281,7 @@ std::int64_t flops(const Op& op, std::int64_t kv_len) {
     std::int64_t operator()(const Add& o) const { return o.x.size(); }
     std::int64_t operator()(const TakeRows&) const { return 0; }
     std::int64_t operator()(const Sample& o) const { return o.logits.size(); }
+    std::int64_t operator()(const Advance&) const { return 0; }
   };
   return std::visit(Count{kv_len}, op);
 }

@@ -93,6 +93,8 @@ struct Attention {
   Tensor seq;      // (n_tokens) I32
   Tensor pages;    // (n_seqs, pages_per_seq) I32
   float scale = 0;
+  // Every token is of another sequence. It helps to choose a kernel and never changes the result.
+  bool decode = false;
   Operands io();
 };
 
@@ -122,6 +124,7 @@ struct TakeRows {
 // Chooses the next token of each row (sampler.h defines how) and marks it in `seen`.
 struct Sample {
   Tensor out;     // (n_rows) I32: the chosen ids
+  Tensor logit;   // (n_rows) F32: their logits as they came, without the repeat penalty
   Tensor seen;    // (n_seqs, n_vocab) I8: 1 where the token occurred in the sequence; updated
   Tensor logits;  // (n_rows, n_vocab) F32
   Tensor seq;     // (n_rows) I32
@@ -130,8 +133,22 @@ struct Sample {
   Operands io();
 };
 
+// Makes the rows whose tokens were chosen the input of the next step: ids[i] = token[i], pos[i] =
+// row_pos[i], seq[i] = row_seq[i], rows[i] = i, and then row_pos[i] += 1. So a decode step follows
+// on the one before it without the host.
+struct Advance {
+  Tensor ids;      // (n_rows) I32
+  Tensor pos;      // (n_rows) I32
+  Tensor seq;      // (n_rows) I32
+  Tensor rows;     // (n_rows) I32
+  Tensor row_pos;  // (n_rows) I32, in place: the position of each row's next token
+  Tensor token;    // (n_rows) I32: Sample's choice
+  Tensor row_seq;  // (n_rows) I32
+  Operands io();
+};
+
 using Op = std::variant<Embed, RmsNorm, Gemm, AddBias, Rope, KvWrite, Attention, SiluMul, Add,
-                        TakeRows, Sample>;
+                        TakeRows, Sample, Advance>;
 
 // Where in the model an op stands: the name of the value it makes ("q_proj", "rope_k", ...; the
 // taps of trace, report and tests) and the layer, or -1 outside the layers.

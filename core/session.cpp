@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <set>
 
 #include "core/error.h"
 
@@ -31,8 +33,17 @@ class FiniteObserver : public Observer {
   Backend& backend_;
 };
 
+// Results under way at once: more than any backend's queue_depth() needs.
+constexpr std::size_t kRing = 8;
+
 void require(bool holds, const std::string& what) {
   if (!holds) throw Error({.exit = Exit::kFailed, .code = "invalid_step", .message = what});
+}
+
+std::int64_t n_seqs_of(std::span<const TokenInput> tokens) {
+  std::set<std::int32_t> seqs;
+  for (const TokenInput& t : tokens) seqs.insert(t.seq);
+  return static_cast<std::int64_t>(seqs.size());
 }
 
 KvCacheShape cache_shape(const ModelShape& m, const SessionOptions& o) {
@@ -57,9 +68,10 @@ Session::Session(const Model& model, Backend& backend, const SessionOptions& opt
   const auto take_inputs = [&](Arena arena) {
     for (Tensor* t : {&ids_, &pos_, &seq_})
       *t = arena.take(DType::kI32, {options_.max_step_tokens});
-    for (Tensor* t : {&rows_, &sampled_, &row_seq_, &row_pos_}) {
+    for (Tensor* t : {&rows_, &row_seq_, &row_pos_}) {
       *t = arena.take(DType::kI32, {options_.max_step_rows});
     }
+    chosen_ = arena.take(DType::kI32, {2, options_.max_step_rows});
     params_ = arena.take(DType::kI32, {options_.n_seqs, 8});
     seen_ = arena.take(DType::kI8, {options_.n_seqs, model.shape().n_vocab});
     return arena.used();
@@ -73,22 +85,27 @@ Session::Session(const Model& model, Backend& backend, const SessionOptions& opt
   }
 
   Arena measure = Arena::measuring();
+  Plan plan;  // recorded, not run
   {
-    Plan plan;  // recorded, not run
     const RecordingScope recording(backend, plan);
-    model.forward(backend, bind(options_.max_step_tokens, options_.max_step_rows), kv_, measure,
-                  options_.n_layers);
+    const Tensor logits =
+        model.forward(backend, bind(options_.max_step_tokens, options_.max_step_rows, false), kv_,
+                      measure, options_.n_layers);
+    backend(sample_op(logits));
   }
+  backend.reserve(plan);
   scratch_ = backend.allocate(measure.used());
   arena_ = Arena(scratch_.get(), measure.used());
+  results_memory_ = backend.allocate_host(kRing * chosen_.bytes());
 }
 
-Step Session::bind(std::int64_t n_tokens, std::int64_t n_rows) const {
+Step Session::bind(std::int64_t n_tokens, std::int64_t n_rows, bool decode) const {
   return {ids_.slice(0, n_tokens), pos_.slice(0, n_tokens), seq_.slice(0, n_tokens),
-          rows_.slice(0, n_rows)};
+          rows_.slice(0, n_rows), decode};
 }
 
 Tensor Session::step(std::span<const TokenInput> tokens) {
+  drain();
   const auto n_tokens = static_cast<std::int64_t>(tokens.size());
   require(n_tokens >= 1 && n_tokens <= options_.max_step_tokens,
           "a step of " + std::to_string(n_tokens) + " tokens");
@@ -121,8 +138,15 @@ Tensor Session::step(std::span<const TokenInput> tokens) {
   upload(row_seq_, row_seq);
   upload(row_pos_, row_pos);
   last_tokens_.assign(tokens.begin(), tokens.end());
+  const bool decode = n_tokens == n_rows && n_seqs_of(tokens) == n_tokens;
   arena_.reset();
-  logits_ = model_.forward(backend_, bind(n_tokens, n_rows), kv_, arena_, options_.n_layers);
+  Plan plan;
+  {
+    const RecordingScope recording(backend_, plan);
+    logits_ =
+        model_.forward(backend_, bind(n_tokens, n_rows, decode), kv_, arena_, options_.n_layers);
+  }
+  backend_.execute(plan);
   return logits_;
 }
 
@@ -141,52 +165,130 @@ Tensor Session::prefill(std::int32_t seq, std::span<const std::int32_t> ids,
 }
 
 void Session::set_sampling(std::int32_t seq, const SampleParams& params) {
+  drain();
   backend_.write(params_.slice(seq, seq + 1), &params);
 }
 
-void Session::mark_seen(std::int32_t seq, std::span<const std::int32_t> ids) {
+void Session::set_seen(std::int32_t seq, std::span<const std::int32_t> ids) {
+  drain();
   std::vector<std::int8_t> seen(model_.shape().n_vocab);
-  const Tensor row = seen_.slice(seq, seq + 1);
-  backend_.read(seen.data(), row);
   for (const std::int32_t id : ids) {
     require_id(id);
     seen[id] = 1;
   }
-  backend_.write(row, seen.data());
+  backend_.write(seen_.slice(seq, seq + 1), seen.data());
 }
 
-std::vector<std::int32_t> Session::sample() {
-  require(!logits_.empty(), "no step has been run");
-  const std::int64_t n_rows = logits_.shape[0];
-  const Tensor out = sampled_.slice(0, n_rows);
-  backend_(
-      Sample{out, seen_, logits_, row_seq_.slice(0, n_rows), row_pos_.slice(0, n_rows), params_},
-      {"token"});
+Sample Session::sample_op(const Tensor& logits) const {
+  const std::int64_t n_rows = logits.shape[0];
+  const Tensor ids = chosen_.slice(0, 1).reshape({options_.max_step_rows});
+  const Tensor values = chosen_.slice(1, 2).reshape({options_.max_step_rows});
+  return {ids.slice(0, n_rows),
+          Tensor(values.data, DType::kF32, {n_rows}),
+          seen_,
+          logits,
+          row_seq_.slice(0, n_rows),
+          row_pos_.slice(0, n_rows),
+          params_};
+}
+
+void Session::queue_result(std::vector<TokenInput> input, bool follows) {
+  require(queue_.size() < kRing, "too many steps queued");
+  std::byte* result = results_memory_.get() + next_result_ * chosen_.bytes();
+  next_result_ = (next_result_ + 1) % kRing;
+  const std::uint64_t read = backend_.read_later(result, chosen_);
+  queue_.push_back({result, read, std::move(input), follows});
+}
+
+void Session::queue_sample() {
+  drain();
+  require(!logits_.empty() && logits_.shape[0] > 0, "no step with logits has been run");
+  backend_(sample_op(logits_), {"token"});
+  queue_result(last_tokens_, false);
+}
+
+void Session::queue_decode() {
+  // The rows of the choice before, each one position on.
+  const std::vector<TokenInput>& before = queue_.empty() ? last_input_ : queue_.back().input;
+  std::vector<TokenInput> input;
+  for (const TokenInput& row : before) {
+    if (row.wants_logits) input.push_back({0, row.pos + 1, row.seq, true});
+  }
+  require(!input.empty(), "no token has been chosen");
+  for (const TokenInput& row : input) kv_.reserve(row.seq, std::int64_t{row.pos} + 1);
+  const Decode& decode = decode_program(static_cast<std::int64_t>(input.size()));
+  if (backend_.observed()) {
+    backend_.replay(decode.plan);
+  } else {
+    decode.program->run();
+  }
+  logits_ = decode.logits;
+  queue_result(std::move(input), true);
+}
+
+const Session::Decode& Session::decode_program(std::int64_t n_rows) {
+  Decode& decode = decode_programs_[n_rows];
+  if (decode.program != nullptr) return decode;
+  const Step step = bind(n_rows, n_rows, true);
+  arena_.reset();
+  {
+    const RecordingScope recording(backend_, decode.plan);
+    const Sample sample = sample_op(Tensor(nullptr, DType::kF32, {n_rows, model_.shape().n_vocab}));
+    backend_(Advance{step.ids, step.pos, step.seq, step.rows, sample.pos, sample.out, sample.seq},
+             {"advance"});
+    decode.logits = model_.forward(backend_, step, kv_, arena_, options_.n_layers);
+    backend_(sample_op(decode.logits), {"token"});
+  }
+  decode.program = backend_.compile(decode.plan);
+  return decode;
+}
+
+std::vector<std::int32_t> Session::take() {
+  require(!queue_.empty(), "no token is on its way");
+  Choice choice = std::move(queue_.front());
+  queue_.pop_front();
+  backend_.wait(choice.read);
+  const auto is_row = [](const TokenInput& t) { return t.wants_logits; };
+  const auto n_rows = std::count_if(choice.input.begin(), choice.input.end(), is_row);
   std::vector<std::int32_t> ids(n_rows);
-  backend_.read(ids.data(), out);
-  check_finite(ids);
+  std::vector<float> logits(n_rows);
+  std::memcpy(ids.data(), choice.result, ids.size() * sizeof(std::int32_t));
+  std::memcpy(logits.data(), choice.result + chosen_.row_bytes(), logits.size() * sizeof(float));
+  if (choice.follows) {
+    for (std::size_t r = 0; r < ids.size(); ++r) choice.input[r].id = last_taken_[r];
+  }
+  if (!std::all_of(logits.begin(), logits.end(), [](float v) { return std::isfinite(v); })) {
+    fail_not_finite(choice.input);
+  }
+  last_input_ = std::move(choice.input);
+  last_taken_ = ids;
   return ids;
 }
 
-void Session::check_finite(std::span<const std::int32_t> chosen) {
-  for (std::size_t r = 0; r < chosen.size(); ++r) {
-    float logit = 0;
-    const Tensor row(logits_.row(static_cast<std::int64_t>(r)), DType::kF32, {logits_.cols()});
-    backend_.read(&logit, row.slice(chosen[r], chosen[r] + 1));
-    if (std::isfinite(logit)) continue;
-    // Run the step again, watched: writing the same keys and values twice changes nothing.
-    FiniteObserver finder(backend_);
-    {
-      const ObservingScope observing(backend_, finder);
-      step(std::vector<TokenInput>(last_tokens_));
-    }
-    throw Error(
-        {.exit = Exit::kFailed,
-         .code = "not_finite",
-         .message = "the logits are not finite" +
-                    (finder.where.empty() ? "" : "; the first such value is in " + finder.where),
-         .hint = "the model file is damaged or has an infinite weight"});
+std::vector<std::int32_t> Session::sample() {
+  queue_sample();
+  return take();
+}
+
+void Session::drain() {
+  if (!queue_.empty()) backend_.wait(queue_.back().read);
+  queue_.clear();
+  last_input_.clear();
+}
+
+void Session::fail_not_finite(const std::vector<TokenInput>& input) {
+  // Run the step again, watched: writing the same keys and values twice changes nothing.
+  FiniteObserver finder(backend_);
+  {
+    const ObservingScope observing(backend_, finder);
+    step(std::vector<TokenInput>(input));
   }
+  throw Error(
+      {.exit = Exit::kFailed,
+       .code = "not_finite",
+       .message = "the logits are not finite" +
+                  (finder.where.empty() ? "" : "; the first such value is in " + finder.where),
+       .hint = "the model file is damaged or has an infinite weight"});
 }
 
 void Session::require_id(std::int32_t id) const {
@@ -195,6 +297,7 @@ void Session::require_id(std::int32_t id) const {
 }
 
 void Session::reset(std::int32_t seq) {
+  drain();
   kv_.release(seq);
   const std::vector<std::int8_t> none(model_.shape().n_vocab, 0);
   backend_.write(seen_.slice(seq, seq + 1), none.data());

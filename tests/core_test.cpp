@@ -2,6 +2,7 @@
 // loop.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -159,26 +160,24 @@ class CountingModel : public Model {
   const ModelShape& shape() const override { return shape_; }
   Tensor forward(Backend& backend, const Step& step, const KvCache&, Arena& arena,
                  std::int64_t) const override {
-    const Tensor logits = arena.take(DType::kF32, {step.rows.shape[0], 10});
     steps.push_back(step.ids.shape[0]);
-    if (step.rows.shape[0] == 0 || recording(step)) return logits;
-    std::vector<float> values(logits.size(), 0.0f);
-    for (std::int64_t r = 0; r < step.rows.shape[0]; ++r) {
-      values[r * 10 + (step.ids.i32()[step.rows.i32()[r]] + 1) % 10] =
-          broken ? std::nanf("") : 1.0f;
-      if (broken) std::fill(values.begin(), values.end(), std::nanf(""));
-    }
-    if (flat) std::fill(values.begin(), values.end(), 0.0f);
-    backend.write(logits, values.data());
+    const Tensor rows = arena.take(DType::kF32, {step.ids.shape[0], 10});
+    const Tensor logits = arena.take(DType::kF32, {step.rows.shape[0], 10});
+    backend(Embed{rows, Tensor(table_.data(), DType::kF32, {10, 10}), step.ids});
+    backend(TakeRows{logits, rows, step.rows});
     return logits;
   }
+  // All logits become `value`.
+  void flatten(float value) { table_.fill(value); }
   mutable std::vector<std::int64_t> steps;
-  bool broken = false;  // all logits are not-a-number
-  bool flat = false;    // all logits are 0
 
  private:
-  // The session's measuring pass hands out addresses that must not be touched.
-  bool recording(const Step&) const { return steps.size() == 1; }
+  static std::array<float, 100> successors() {
+    std::array<float, 100> table{};
+    for (int id = 0; id < 10; ++id) table[id * 10 + (id + 1) % 10] = 1;
+    return table;
+  }
+  mutable std::array<float, 100> table_ = successors();
   ModelShape shape_;
 };
 
@@ -188,7 +187,6 @@ TEST(Generate, StopsForEachReason) {
   const std::vector<std::int32_t> prompt = {1, 2, 3};
   const auto run = [&](GenerateOptions options, std::int64_t ctx,
                        Verdict verdict = Verdict::kContinue) {
-    model.steps.clear();
     Session session(model, backend, {.ctx = ctx});
     return generate(session, 0, prompt, 0, options, [&](std::int32_t) { return verdict; });
   };
@@ -207,13 +205,70 @@ TEST(Generate, StopsForEachReason) {
   EXPECT_EQ(code_of([&] { run({}, 3); }), "prompt_too_long");
 }
 
+// A backend that steps are queued ahead on.
+class QueueingBackend : public ReferenceBackend {
+ public:
+  int queue_depth() const override { return 2; }
+};
+
+TEST(Generate, QueuedAheadGivesTheSameTokensAndEndsTheSameWay) {
+  const std::vector<std::int32_t> prompt = {1, 2, 3};
+  for (const GenerateOptions& options :
+       {GenerateOptions{.stop_ids = {6}}, GenerateOptions{.max_tokens = 2},
+        GenerateOptions{.max_tokens = 1}, GenerateOptions{}}) {
+    for (const std::int64_t ctx : {4, 5, 16}) {
+      CountingModel model;
+      ReferenceBackend stepwise;
+      QueueingBackend queueing;
+      Session one(model, stepwise, {.ctx = ctx});
+      Session other(model, queueing, {.ctx = ctx});
+      const auto go_on = [](std::int32_t) { return Verdict::kContinue; };
+      const Generation a = generate(one, 0, prompt, 0, options, go_on);
+      const Generation b = generate(other, 0, prompt, 0, options, go_on);
+      EXPECT_EQ(a.ids, b.ids);
+      EXPECT_EQ(a.stop, b.stop);
+      EXPECT_LE(other.n_queued(), 2) << "no more steps in vain than the depth";
+    }
+  }
+}
+
+TEST(Session, WhatWasQueuedIsForgottenByTheNextStep) {
+  QueueingBackend backend;
+  CountingModel model;
+  Session session(model, backend, {.ctx = 16});
+  session.prefill(0, std::vector<std::int32_t>{1, 2});
+  session.queue_sample();
+  session.queue_decode();
+  session.queue_decode();
+  EXPECT_EQ(session.take(), std::vector<std::int32_t>{3});
+  EXPECT_EQ(session.n_queued(), 2);
+  session.prefill(0, std::vector<std::int32_t>{7}, 2);
+  EXPECT_EQ(session.n_queued(), 0);
+  EXPECT_EQ(session.sample(), std::vector<std::int32_t>{8});
+  session.queue_decode();
+  EXPECT_EQ(session.take(), std::vector<std::int32_t>{9});
+  session.reset(0);
+  EXPECT_EQ(code_of([&] { session.queue_decode(); }), "invalid_step") << "nothing was chosen";
+  EXPECT_EQ(code_of([&] { session.take(); }), "invalid_step");
+}
+
+TEST(Session, NamesTheStepOfAQueuedTokenThatIsNotFinite) {
+  QueueingBackend backend;
+  CountingModel model;
+  Session session(model, backend, {.ctx = 16});
+  session.prefill(0, std::vector<std::int32_t>{1, 2});
+  session.queue_sample();
+  EXPECT_EQ(session.take(), std::vector<std::int32_t>{3});
+  model.flatten(std::nanf(""));
+  session.queue_decode();
+  EXPECT_EQ(code_of([&] { session.take(); }), "not_finite");
+}
+
 TEST(Session, DrawsForThePositionThatTheTokenWillHave) {
   ReferenceBackend backend;
   CountingModel model;
   Session session(model, backend, {.ctx = 16});
-  model.steps.clear();
-  model.steps.push_back(0);
-  model.flat = true;
+  model.flatten(0);
   const SampleParams params{.temp = 1, .seed_low = 5};
   session.set_sampling(0, params);
   const std::vector<float> logits(10, 0.0f);
@@ -230,17 +285,16 @@ TEST(Session, CutsAPrefillIntoStepsAndRefusesBadInput) {
   CountingModel model;
   Session session(model, backend, {.ctx = 16, .max_step_tokens = 4});
   model.steps.clear();
-  model.steps.push_back(0);
   const std::vector<std::int32_t> ids = {1, 2, 3, 4, 5, 6, 7, 8, 9};
   session.prefill(0, ids);
-  EXPECT_EQ(model.steps, (std::vector<std::int64_t>{0, 4, 4, 1}));
+  EXPECT_EQ(model.steps, (std::vector<std::int64_t>{4, 4, 1}));
   EXPECT_EQ(session.sample(), std::vector<std::int32_t>{0});
   const auto step = [&](TokenInput in) { return code_of([&] { session.step({&in, 1}); }); };
   EXPECT_EQ(step({.id = 10}), "invalid_step");
   EXPECT_EQ(step({.id = -1}), "invalid_step");
   EXPECT_EQ(step({.id = 1, .seq = 1}), "invalid_step");
   EXPECT_EQ(step({.id = 1, .pos = 16}), "context_full");
-  model.broken = true;
+  model.flatten(std::nanf(""));
   const TokenInput next{1, 9, 0, true};
   session.step({&next, 1});
   EXPECT_EQ(code_of([&] { session.sample(); }), "not_finite");

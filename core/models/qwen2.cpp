@@ -210,7 +210,7 @@ Tensor Qwen2::forward(Backend& be, const Step& step, const KvCache& kv, Arena& a
                kv.pages()},
        {"kv_write", i});
     be(Attention{heads(attn, n_heads), lse, heads(q, n_heads), kv.k(i), kv.v(i), step.pos, step.seq,
-                 kv.pages(), scale},
+                 kv.pages(), scale, step.decode},
        {"attn_out", i});
     be(Gemm{h, attn, l.o}, {"o_proj", i});
     be(Add{x, h}, {"resid1", i});

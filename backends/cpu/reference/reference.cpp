@@ -209,7 +209,18 @@ void ReferenceBackend::run(const Sample& op) {
     const std::span<const float> logits(op.logits.f32() + i * n_vocab, n_vocab);
     const std::int32_t id = sample(logits, seen, params, op.pos.i32()[i]);
     op.out.i32()[i] = id;
+    op.logit.f32()[i] = logits[id];
     seen[id] = 1;
+  }
+}
+
+void ReferenceBackend::run(const Advance& op) {
+  for (std::int64_t i = 0; i < op.ids.size(); ++i) {
+    op.ids.i32()[i] = op.token.i32()[i];
+    op.pos.i32()[i] = op.row_pos.i32()[i];
+    op.seq.i32()[i] = op.row_seq.i32()[i];
+    op.rows.i32()[i] = static_cast<std::int32_t>(i);
+    op.row_pos.i32()[i] += 1;
   }
 }
 

@@ -31,6 +31,7 @@ class ReferenceBackend : public Backend {
   void run(const Add& op) override;
   void run(const TakeRows& op) override;
   void run(const Sample& op) override;
+  void run(const Advance& op) override;
 };
 
 }  // namespace qwen
