@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "backends/cuda/options.h"
 #include "core/backend.h"
 
 namespace qwen {
@@ -13,6 +14,7 @@ namespace qwen {
 struct BackendOptions {
   int threads = 0;       // 0: usable_cores() (host.h)
   std::string isa = {};  // "", "avx512", "avx2" or "baseline": the cpu backend's instruction set
+  CudaOptions cuda = {};
 };
 
 struct Device {

@@ -11,18 +11,25 @@ if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "Debug, Release or RelWithDebInfo" FORCE)
 endif()
 
-add_compile_options(-Wall -Wextra -Wshadow)
+# Options for C++ alone: nvcc has its own.
+function(qwen_cxx_options)
+  foreach(option ${ARGN})
+    add_compile_options($<$<COMPILE_LANGUAGE:CXX>:${option}>)
+  endforeach()
+endfunction()
+
+qwen_cxx_options(-Wall -Wextra -Wshadow)
 if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-  add_compile_options(-Wno-restrict)  # false alarms on std::string (GCC bug 105329)
+  qwen_cxx_options(-Wno-restrict)  # false alarms on std::string (GCC bug 105329)
 endif()
 # a*b + c is never fused behind our back: the same bits from every compiler. Kernels that want a fused
 # multiply-add say so.
-add_compile_options(-ffp-contract=off)
+qwen_cxx_options(-ffp-contract=off)
 if(QWEN_NATIVE)
-  add_compile_options(-march=native)
+  qwen_cxx_options(-march=native)
 endif()
 if(QWEN_SANITIZE)
-  add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  qwen_cxx_options(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=address,undefined)
 endif()
 
