@@ -282,11 +282,12 @@ TEST_F(CliOutput, SecondInterruptLeaves) {
   Child child({"-m", path("long.gguf"), "-p", "hello", "--ignore-eos"});
   // Nobody reads: the child is held up in a write, where the first signal must not end it.
   int filled = 0;
-  for (int i = 0; i < 300; ++i) {
+  // Held up when nothing has come for a second: on a slow machine a token takes a while.
+  for (int i = 0, quiet = 0; i < 600 && quiet < 10; ++i) {
     const int before = filled;
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
     ASSERT_EQ(ioctl(child.output(), FIONREAD, &filled), 0);
-    if (filled > 3000 && filled == before) break;
+    quiet = filled > 3000 && filled == before ? quiet + 1 : 0;
   }
   ASSERT_GT(filled, 3000);
   child.signal(SIGINT);
