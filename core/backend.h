@@ -90,6 +90,9 @@ class Backend {
   // How many steps are best queued ahead of the one whose result is waited for. 0: an op has run
   // when operator() returns, and what is queued in vain costs its whole time.
   virtual int queue_depth() const { return 0; }
+  // Rows of a step that make good use of it: a longer prefill is cut into such steps. Always the
+  // same for a backend, since steps of other sizes would round in another way.
+  virtual std::int64_t step_tokens() const { return 512; }
   // Makes a weight that lies in host memory usable in ops. The host memory must outlive the
   // backend's use of it: a backend may return the same view.
   virtual Tensor place_weight(const Tensor& host) = 0;

@@ -169,7 +169,8 @@ TEST_F(CliCommands, EveryCommandHasHelp) {
 }
 
 TEST_F(CliCommands, Bench) {
-  const Args args = {"bench", "-p", "8,16", "-d", "0,32", "-n", "4", "-r", "2"};
+  const Args args = {"bench", "-p", "8,16", "-d", "0,32", "-b", "1,3",
+                     "-n",    "4",  "-r",   "2",  "--kv", "f32"};
   Args with_json = args;
   with_json.insert(with_json.end(), {"--json", "--profile"});
   const Json json = qwen(with_json).json();
@@ -183,13 +184,20 @@ TEST_F(CliCommands, Bench) {
   for (const Json& tensor : inspected["tensors"]) weights += tensor["bytes"].get<std::int64_t>();
   EXPECT_EQ(json["weight_bytes_per_token"], weights);
   EXPECT_EQ(json["prefill"].size(), 2u);
-  EXPECT_EQ(json["decode"].size(), 2u);
+  EXPECT_EQ(json["decode"].size(), 4u);
   EXPECT_EQ(json["decode"][1]["depth"], 32);
+  EXPECT_EQ(json["decode"][1]["batch"], 1);
   EXPECT_GT(json["decode"][1]["tok_s"].get<double>(), 0);
-  EXPECT_EQ(json["decode"][1]["profile"].size(), 24u) << json["decode"][1]["profile"];
+  EXPECT_EQ(json["decode"][3]["depth"], 32);
+  EXPECT_EQ(json["decode"][3]["batch"], 3);
+  // The 24 ops of a step, and what leads from one to the next.
+  EXPECT_EQ(json["decode"][1]["profile"].size(), 25u) << json["decode"][1]["profile"];
   const Result text = qwen(args);
   EXPECT_EQ(text.code, 0);
   EXPECT_NE(text.out.find("peak memory"), std::string::npos) << text.out;
+  const Json half =
+      qwen({"bench", "-p", "8", "-d", "0", "-n", "1", "-r", "1", "--kv", "f16", "--json"}).json();
+  EXPECT_EQ(half["kv_bytes_per_position"], 2 * 2 * 2 * 64 * 2);
 }
 
 TEST_F(CliCommands, Trace) {
@@ -212,6 +220,21 @@ TEST_F(CliCommands, Trace) {
   EXPECT_EQ(types["load"], 1);
   EXPECT_EQ(types["token"], 3);
   EXPECT_GT(types["op"], 3 * 40);
+}
+
+TEST_F(CliCommands, HalfACache) {
+  // Half the memory for the same context, which shows in the sums of a refusal.
+  write_model("huge.gguf", {.context = 1'000'000'000});
+  const auto refused = [&](const char* kv) {
+    return run_program(
+        {"-m", path("huge.gguf"), "-p", "x", "-c", "900000000", "--device", "cpu", "--kv", kv});
+  };
+  expect_failure(refused("f32"), 4, "KV 1716.6, ");
+  expect_failure(refused("f16"), 4, "KV 858.3, ");
+  const Args args = greedy({"-p", "hello", "-n", "4", "--device", "cpu", "--kv", "f16", "-v"});
+  const Result half = qwen(args);
+  EXPECT_EQ(half.code, 0);
+  EXPECT_NE(half.err.find("kv = F16 (option)"), std::string::npos) << half.err;
 }
 
 TEST_F(CliCommands, LayersAreLeftOut) {

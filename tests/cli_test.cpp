@@ -38,6 +38,10 @@ TEST_F(CliErrors, Conflicts) {
       {{"-p", "x", "-q", "-v"}, "-q and -v"},
       {{"-p", "x", "-ngl", "0", "--device", "cuda"}, "--device cuda and -ngl 0"},
       {{"-p", "x", "--isa", "avx2", "--device", "ref"}, "--isa"},
+      {{"-p", "x", "--level", "graph", "--device", "cpu"}, "--level is for --device cuda"},
+      {{"-p", "x", "--sync", "--device", "ref"}, "--sync is for --device cuda"},
+      {{"-p", "x", "--kv", "f8"}, "--kv is 'f8', expected f16|f32"},
+      {{"-p", "x", "-b", "2"}, "-b: "},
       {{"-p", "x", "-t", "2", "--device", "ref"}, "-t: --device ref has one thread"},
       {{"-p", "x", "--raw=1"}, "--raw takes no value"},
   };
@@ -133,7 +137,7 @@ TEST_F(CliErrors, Context) {
 
 TEST_F(CliErrors, OutOfMemory) {
   write_model("huge.gguf", {.context = 1'000'000'000});
-  const Args args = {"-m", path("huge.gguf"), "-p", "x", "-n", "1"};
+  const Args args = {"-m", path("huge.gguf"), "-p", "x", "-n", "1", "--device", "cpu"};
   Args asked = args;
   asked.insert(asked.end(), {"-c", "900000000"});
   expect_failure(run_program(asked), 4, " GiB of memory (weights 0.006, KV 1716.6, scratch ",
@@ -146,9 +150,22 @@ TEST_F(CliErrors, OutOfMemory) {
 }
 
 TEST_F(CliErrors, Devices) {
-  const Result result = qwen({"-p", "x", "--device", "cuda"});
-  if (result.code == 0) GTEST_SKIP() << "there is a GPU";
-  expect_failure(result, 3, "--device cuda: ");
+  const Json cuda = run_program({"devices", "--json"}).json()["devices"][0];
+  ASSERT_EQ(cuda["kind"], "cuda");
+  if (cuda["usable"].get<bool>()) GTEST_SKIP() << "there is a GPU";
+  // The reason is the same everywhere, and nothing falls back.
+  const std::string why = cuda["why_not"];
+  EXPECT_NE(why, "");
+  EXPECT_NE(run_program({"devices"}).out.find("cannot be used: " + why), std::string::npos);
+  const Args args = {"-p", "x", "--device", "cuda"};
+  expect_failure(qwen(args), 3, "--device cuda: " + why, "--device cpu");
+  Args with_json = args;
+  with_json.push_back("--json");
+  const Result result = qwen(with_json);
+  EXPECT_EQ(result.code, 3);
+  EXPECT_NE(result.json()["error"]["message"].get<std::string>().find(why), std::string::npos);
+  expect_failure(qwen({"bench", "--device", "cuda"}), 3, why);
+  expect_failure(qwen({"score", "-p", "x", "--device", "cuda"}), 3, why);
 }
 
 TEST_F(CliErrors, EveryBrokenModelIsRefused) {

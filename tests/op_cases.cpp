@@ -1,12 +1,12 @@
 #include "tests/op_cases.h"
 
-#include <cmath>
 #include <cstring>
-#include <numeric>
+#include <limits>
 
 #include "core/blocks.h"
-#include "core/kv_layout.h"
+#include "core/sampler.h"
 #include "tests/fixtures/random_blocks.h"
+#include "tests/op_case_parts.h"
 
 namespace qwen::testing {
 namespace {
@@ -16,14 +16,6 @@ using fixtures::Random;
 constexpr std::size_t kGuard = 64;  // bytes on either side; keeps the alignment
 constexpr std::uint8_t kGuardByte = 0xA5;
 
-Tensor floats(GuardedMemory& m, Random& r, std::initializer_list<std::int64_t> dims,
-              double deviation = 1) {
-  const Tensor t = m.take(DType::kF32, dims);
-  for (std::int64_t i = 0; i < t.size(); ++i)
-    t.f32()[i] = static_cast<float>(deviation * r.normal());
-  return t;
-}
-
 Tensor weights(GuardedMemory& m, Random& r, DType dtype, std::int64_t rows, std::int64_t cols) {
   const Tensor t = m.take(dtype, {rows, cols});
   fixtures::Bytes bytes;
@@ -31,18 +23,6 @@ Tensor weights(GuardedMemory& m, Random& r, DType dtype, std::int64_t rows, std:
   std::memcpy(t.data, bytes.data(), bytes.size());
   return t;
 }
-
-Tensor integers(GuardedMemory& m, const std::vector<std::int32_t>& values) {
-  const Tensor t = m.take(DType::kI32, {static_cast<std::int64_t>(values.size())});
-  std::copy(values.begin(), values.end(), t.i32());
-  return t;
-}
-
-Tensor output(GuardedMemory& m, std::initializer_list<std::int64_t> dims) {
-  return m.take(DType::kF32, dims);
-}
-
-std::string type_name(DType dtype) { return std::string(info(dtype).name); }
 
 std::vector<DType> weight_types() {
   std::vector<DType> types;
@@ -95,173 +75,201 @@ void add_simple_cases(std::vector<OpCase>& cases) {
 }
 
 void add_gemm_cases(std::vector<OpCase>& cases) {
-  struct Shape {
-    std::int64_t tokens, rows, cols;
-  };
-  const auto add = [&](DType dtype, Shape s) {
-    cases.push_back({"Gemm_" + type_name(dtype) + "_" + std::to_string(s.tokens) + "x" +
-                         std::to_string(s.rows) + "x" + std::to_string(s.cols),
-                     [dtype, s](GuardedMemory& m, Random& r) -> Op {
-                       return Gemm{output(m, {s.tokens, s.rows}),
-                                   floats(m, r, {s.tokens, s.cols}, 3),
-                                   weights(m, r, dtype, s.rows, s.cols)};
-                     }});
-  };
   for (const DType dtype : weight_types()) {
     // One token, a few, the first panel size, and a ragged many; rows that no tile divides.
-    for (const Shape s : {Shape{1, 131, 768}, Shape{3, 57, 256}, Shape{7, 33, 512},
-                          Shape{16, 59, 256}, Shape{17, 61, 768}, Shape{37, 130, 1280}}) {
-      add(dtype, s);
+    for (const GemmShape s :
+         {GemmShape{1, 131, 768}, GemmShape{3, 57, 256}, GemmShape{7, 33, 512},
+          GemmShape{16, 59, 256}, GemmShape{17, 61, 768}, GemmShape{37, 130, 1280}}) {
+      cases.push_back(gemm_case(dtype, s));
     }
   }
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
-    for (const Shape s : {Shape{1, 5, 37}, Shape{4, 19, 71}, Shape{33, 15, 1}, Shape{11, 896, 896},
-                          Shape{18, 896, 896}})
-      add(dtype, s);
-  }
-}
-
-// A batch: for each sequence the positions whose tokens are in the step.
-struct Batch {
-  std::string name;
-  std::vector<std::vector<std::int32_t>> positions;
-};
-
-std::vector<std::int32_t> range(std::int32_t begin, std::int32_t end) {
-  std::vector<std::int32_t> v(end - begin);
-  std::iota(v.begin(), v.end(), begin);
-  return v;
-}
-
-struct Heads {
-  std::int64_t n_heads, n_kv_heads, head_dim;
-  std::string name() const {
-    return std::to_string(n_heads) + "_" + std::to_string(n_kv_heads) + "_" +
-           std::to_string(head_dim);
-  }
-};
-
-constexpr std::int64_t kPage = 64;
-
-// Positions, sequences and a page table whose pages are dealt out in shuffled order.
-struct Rows {
-  Tensor pos, seq, pages;
-  std::int64_t n_tokens, n_pages;
-};
-
-Rows make_rows(GuardedMemory& m, Random& r, const Batch& batch) {
-  std::vector<std::int32_t> pos, seq;
-  std::int32_t longest = 0;
-  for (std::size_t s = 0; s < batch.positions.size(); ++s) {
-    for (const std::int32_t p : batch.positions[s]) {
-      pos.push_back(p);
-      seq.push_back(static_cast<std::int32_t>(s));
-      longest = std::max(longest, p);
+    for (const GemmShape s : {GemmShape{1, 5, 37}, GemmShape{4, 19, 71}, GemmShape{33, 15, 1},
+                              GemmShape{11, 896, 896}, GemmShape{18, 896, 896}}) {
+      cases.push_back(gemm_case(dtype, s));
     }
   }
-  const auto n_seqs = static_cast<std::int64_t>(batch.positions.size());
-  const std::int64_t per_seq = longest / kPage + 1;
-  std::vector<std::int32_t> pages = range(0, static_cast<std::int32_t>(n_seqs * per_seq));
-  for (std::size_t i = pages.size(); i > 1; --i) std::swap(pages[i - 1], pages[r.below(i)]);
-  const Tensor table = m.take(DType::kI32, {n_seqs, per_seq});
-  std::copy(pages.begin(), pages.end(), table.i32());
-  return {integers(m, pos), integers(m, seq), table, static_cast<std::int64_t>(pos.size()),
-          n_seqs * per_seq};
+  // The most tokens that read a weight's own blocks on any backend, one more, and whole batches.
+  for (const DType dtype : {DType::kF16, DType::kQ8_0, DType::kQ4_K}) {
+    for (const GemmShape s : {GemmShape{8, 131, 1024}, GemmShape{9, 131, 1024},
+                              GemmShape{64, 203, 768}, GemmShape{256, 130, 1280}}) {
+      cases.push_back(gemm_case(dtype, s));
+    }
+  }
 }
 
-// Fills the cached positions 0..last of every sequence; all other slots stay poisoned. Keys have
-// the outliers of real models: a few dimensions that are large and nearly the same for all keys.
-void fill_cache(const Batch& batch, const Tensor& k, const Tensor& v, const Tensor& pages,
-                Random& r, bool huge) {
-  const KvLayout layout = kv_layout(k, pages);
-  for (std::size_t s = 0; s < batch.positions.size(); ++s) {
-    for (std::int64_t head = 0; head < layout.n_kv_heads; ++head) {
-      for (std::int32_t p = 0; p <= batch.positions[s].back(); ++p) {
-        for (std::int64_t d = 0; d < layout.head_dim; ++d) {
-          const std::int64_t at =
-              kv_offset(layout, pages.i32(), static_cast<std::int64_t>(s), head, p, d);
-          const double outlier = huge && d % 16 == 7 ? 150.0 : 0.0;
-          const auto key = static_cast<float>(r.normal() + outlier);
-          const auto value = static_cast<float>(r.normal());
-          if (k.dtype == DType::kF32) {
-            k.as<float>()[at] = key;
-            v.as<float>()[at] = value;
-          } else {
-            k.as<std::uint16_t>()[at] = f32_to_f16(key);
-            v.as<std::uint16_t>()[at] = f32_to_f16(value);
-          }
+struct SampleShape {
+  std::int64_t n_rows, n_vocab;
+  std::string name() const { return std::to_string(n_rows) + "x" + std::to_string(n_vocab); }
+};
+
+// What the logits of a Sample case are like.
+enum class Logits {
+  kSpread,  // the candidates thin out quickly, as a model's do
+  kFlat,    // thousands of candidates of nearly the same weight
+  kEqual,   // zeros of either sign; nine values in the second row
+  kBroken,  // not-a-number and infinities, row by row in other mixtures
+};
+
+void fill_logits(const Tensor& logits, Random& r, Logits kind) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  for (std::int64_t row = 0; row < logits.rows(); ++row) {
+    for (std::int64_t i = 0; i < logits.cols(); ++i) {
+      float& logit = logits.f32()[row * logits.cols() + i];
+      const double normal = r.normal();
+      switch (kind) {
+        case Logits::kSpread:
+          logit = static_cast<float>(3 * normal);
+          break;
+        case Logits::kFlat:
+          logit = static_cast<float>(0.01 * normal - 2);
+          break;
+        case Logits::kEqual:
+          logit = i % 2 == 0 ? -0.0f : 0.0f;
+          if (row == 1) logit = static_cast<float>(r.below(9)) - 4.0f;
+          break;
+        case Logits::kBroken: {
+          const std::uint64_t roll = r.below(100);
+          logit = static_cast<float>(normal);
+          if (roll < 40 || row == 1) logit = kNan;  // row 1: nothing else
+          if (row == 2) logit = -kInfinity;         // the largest; not the first
+          if (row == 2 && (roll < 40 || i == 0)) logit = kNan;
+          if (row == 3 && roll >= 90) logit = kInfinity;   // several of the largest
+          if (row == 4 && roll >= 70) logit = -kInfinity;  // beside finite ones
+          break;
         }
       }
     }
   }
 }
 
-void add_cache_cases(std::vector<OpCase>& cases) {
-  const std::vector<Batch> batches = {
-      {"first", {{0}}},
-      {"decode3", {{1}, {64}, {199}}},
-      {"prefill", {range(0, 70)}},
-      {"ragged", {range(0, 5), {127}, range(60, 66), {2}}},
+// Rows of different sequences, in falling order; of `params` each sequence has one in turn. A fifth
+// of the tokens occurred before.
+Sample make_sample(GuardedMemory& m, Random& r, const SampleShape& shape,
+                   const std::vector<SampleParams>& params, Logits kind) {
+  const std::int64_t n_seqs = shape.n_rows + 1;
+  const Tensor logits = m.take(DType::kF32, {shape.n_rows, shape.n_vocab});
+  fill_logits(logits, r, kind);
+  const Tensor seen = m.take(DType::kI8, {n_seqs, shape.n_vocab});
+  for (std::int64_t i = 0; i < seen.size(); ++i) {
+    seen.as<std::int8_t>()[i] = r.below(5) == 0 ? 1 : 0;
+  }
+  const Tensor table = m.take(DType::kI32, {n_seqs, 8});
+  std::vector<std::int32_t> seq, pos;
+  for (std::int64_t s = 0; s < n_seqs; ++s) {
+    SampleParams p = params[s % static_cast<std::int64_t>(params.size())];
+    p.seed_low = static_cast<std::uint32_t>(r.next());
+    p.seed_high = static_cast<std::uint32_t>(r.next());
+    p.stream = static_cast<std::uint32_t>(s);
+    std::memcpy(table.row(s), &p, sizeof p);
+    if (s == 0) continue;
+    seq.push_back(static_cast<std::int32_t>(n_seqs - s));
+    pos.push_back(static_cast<std::int32_t>(r.below(32768)));
+  }
+  return {m.take(DType::kI32, {shape.n_rows}),
+          output(m, {shape.n_rows}),
+          seen,
+          logits,
+          integers(m, seq),
+          integers(m, pos),
+          table};
+}
+
+void add_sample_cases(std::vector<OpCase>& cases) {
+  struct Setting {
+    std::string name;
+    std::vector<SampleParams> params;
   };
-  const std::vector<Heads> heads = {{14, 2, 64}, {12, 2, 128}, {8, 1, 80}, {3, 3, 96}, {10, 2, 72}};
-  for (const Batch& batch : batches) {
-    for (const Heads& h : heads) {
-      cases.push_back(
-          {"Rope_" + batch.name + "_" + h.name(), [batch, h](GuardedMemory& m, Random& r) -> Op {
-             const Rows rows = make_rows(m, r, batch);
-             const Tensor inv_freq = m.take(DType::kF32, {h.head_dim / 2});
-             for (std::int64_t i = 0; i < h.head_dim / 2; ++i) {
-               inv_freq.f32()[i] = static_cast<float>(
-                   std::pow(1e6, -2.0 * static_cast<double>(i) / static_cast<double>(h.head_dim)));
-             }
-             return Rope{floats(m, r, {rows.n_tokens, h.n_heads, h.head_dim}, 50), rows.pos,
-                         inv_freq};
-           }});
-      for (const DType dtype : {DType::kF32, DType::kF16}) {
-        const std::string suffix = batch.name + "_" + h.name() + "_" + type_name(dtype);
-        cases.push_back(
-            {"KvWrite_" + suffix, [batch, h, dtype](GuardedMemory& m, Random& r) -> Op {
-               const Rows rows = make_rows(m, r, batch);
-               const Tensor k = m.take(dtype, {rows.n_pages, h.n_kv_heads, kPage, h.head_dim});
-               const Tensor v = m.take(dtype, {rows.n_pages, h.n_kv_heads, kPage, h.head_dim});
-               return KvWrite{k,
-                              v,
-                              floats(m, r, {rows.n_tokens, h.n_kv_heads, h.head_dim}, 200),
-                              floats(m, r, {rows.n_tokens, h.n_kv_heads, h.head_dim}),
-                              rows.pos,
-                              rows.seq,
-                              rows.pages};
-             }});
-        for (const bool huge : {false, true}) {
-          cases.push_back(
-              {"Attention_" + suffix + (huge ? "_outliers" : ""),
-               [batch, h, dtype, huge](GuardedMemory& m, Random& r) -> Op {
-                 const Rows rows = make_rows(m, r, batch);
-                 const Tensor k = m.take(dtype, {rows.n_pages, h.n_kv_heads, kPage, h.head_dim});
-                 const Tensor v = m.take(dtype, {rows.n_pages, h.n_kv_heads, kPage, h.head_dim});
-                 fill_cache(batch, k, v, rows.pages, r, huge);
-                 const Tensor q = floats(m, r, {rows.n_tokens, h.n_heads, h.head_dim});
-                 if (huge) {
-                   for (std::int64_t i = 7; i < q.size(); i += 16) q.f32()[i] += 120.0f;
-                 }
-                 return Attention{
-                     output(m, {rows.n_tokens, h.n_heads, h.head_dim}),
-                     output(m, {rows.n_tokens, h.n_heads}),
-                     q,
-                     k,
-                     v,
-                     rows.pos,
-                     rows.seq,
-                     rows.pages,
-                     static_cast<float>(1.0 / std::sqrt(static_cast<double>(h.head_dim)))};
-               }});
-        }
-      }
+  std::vector<Setting> settings = {
+      {"greedy", {{}}},
+      {"greedy_penalty", {{.repeat_penalty = 1.3f}}},
+      {"top_k_1", {{.temp = 1, .top_k = 1}}},
+      {"top_k_20", {{.temp = 1, .top_k = 20}}},
+      {"top_k_300", {{.temp = 1.5f, .top_k = 300}}},
+      {"top_k_0", {{.temp = 1}}},
+      {"top_p", {{.temp = 1, .top_p = 0.9f}}},
+      {"min_p", {{.temp = 1, .min_p = 0.02f}}},
+      {"qwen", {{.temp = 0.7f, .top_k = 20, .top_p = 0.8f, .repeat_penalty = 1.05f}}},
+      {"all",
+       {{.temp = 0.9f, .top_k = 500, .top_p = 0.95f, .min_p = 0.001f, .repeat_penalty = 1.2f}}},
+  };
+  Setting mixed{"mixed", {}};
+  for (const Setting& s : settings) mixed.params.push_back(s.params[0]);
+  settings.push_back(mixed);
+
+  const auto add = [&](const Setting& setting, const SampleShape& shape, Logits kind,
+                       const std::string& suffix) {
+    cases.push_back({"Sample_" + setting.name + "_" + shape.name() + suffix,
+                     [setting, shape, kind](GuardedMemory& m, Random& r) -> Op {
+                       return make_sample(m, r, shape, setting.params, kind);
+                     }});
+  };
+  for (const Setting& s : settings) {
+    for (const SampleShape shape : {SampleShape{1, 1}, SampleShape{3, 33}, SampleShape{4, 1031}}) {
+      add(s, shape, Logits::kSpread, "");
     }
+    for (const Logits kind : {Logits::kFlat, Logits::kEqual, Logits::kBroken}) {
+      const std::string suffix = kind == Logits::kFlat    ? "_flat"
+                                 : kind == Logits::kEqual ? "_equal"
+                                                          : "_broken";
+      add(s, {6, 4999}, kind, suffix);
+    }
+    add(s, {1, 151936}, Logits::kSpread, "");
+  }
+  // The largest step, and candidates of which no short list is enough.
+  add(mixed, {256, 515}, Logits::kSpread, "");
+  add(mixed, {9, 151936}, Logits::kFlat, "_flat");
+  add(mixed, {9, 151936}, Logits::kEqual, "_equal");
+}
+
+void add_advance_cases(std::vector<OpCase>& cases) {
+  for (const std::int64_t n_rows : {1, 3, 256}) {
+    cases.push_back(
+        {"Advance_" + std::to_string(n_rows), [n_rows](GuardedMemory& m, Random& r) -> Op {
+           const auto taken = [&] { return m.take(DType::kI32, {n_rows}); };
+           const auto filled = [&] {
+             const Tensor t = taken();
+             for (std::int64_t i = 0; i < n_rows; ++i) {
+               t.i32()[i] = static_cast<std::int32_t>(r.below(151936));
+             }
+             return t;
+           };
+           return Advance{taken(), taken(), taken(), taken(), filled(), filled(), filled()};
+         }});
   }
 }
 
 }  // namespace
+
+Tensor floats(GuardedMemory& m, Random& r, std::initializer_list<std::int64_t> dims,
+              double deviation) {
+  const Tensor t = m.take(DType::kF32, dims);
+  for (std::int64_t i = 0; i < t.size(); ++i)
+    t.f32()[i] = static_cast<float>(deviation * r.normal());
+  return t;
+}
+
+Tensor integers(GuardedMemory& m, const std::vector<std::int32_t>& values) {
+  const Tensor t = m.take(DType::kI32, {static_cast<std::int64_t>(values.size())});
+  std::copy(values.begin(), values.end(), t.i32());
+  return t;
+}
+
+Tensor output(GuardedMemory& m, std::initializer_list<std::int64_t> dims) {
+  return m.take(DType::kF32, dims);
+}
+
+std::string type_name(DType dtype) { return std::string(info(dtype).name); }
+
+OpCase gemm_case(DType dtype, const GemmShape& s) {
+  return {"Gemm_" + type_name(dtype) + "_" + std::to_string(s.tokens) + "x" +
+              std::to_string(s.rows) + "x" + std::to_string(s.cols),
+          [dtype, s](GuardedMemory& m, Random& r) -> Op {
+            return Gemm{output(m, {s.tokens, s.rows}), floats(m, r, {s.tokens, s.cols}, 3),
+                        weights(m, r, dtype, s.rows, s.cols)};
+          }};
+}
 
 Tensor GuardedMemory::take(DType dtype, std::initializer_list<std::int64_t> dims) {
   Tensor t(nullptr, dtype, dims);
@@ -297,6 +305,8 @@ std::vector<OpCase> op_cases() {
   add_simple_cases(cases);
   add_gemm_cases(cases);
   add_cache_cases(cases);
+  add_sample_cases(cases);
+  add_advance_cases(cases);
   return cases;
 }
 

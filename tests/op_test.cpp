@@ -1,41 +1,78 @@
 // Every op of every backend against the reference, over the table of op_cases. Differences are
 // judged element by element with the bound that follows from the backend's numeric contract.
+//
+//   op_test [--device cpu|cuda] [GTEST_OPTION...]
+//
+// cpu: every instruction set that this processor has. cuda: with the shipped defaults and with
+// --exact; exit code 77 where there is no GPU to use.
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdio>
 #include <cstring>
+#include <map>
 
 #include "backends/cpu/cpu_backend.h"
-#include "backends/cpu/reference/reference.h"
+#include "backends/registry.h"
+#include "core/error.h"
 #include "tests/op_cases.h"
+#include "tests/placed_op.h"
 
 namespace qwen::testing {
 namespace {
 
-struct OpTestParam {
-  std::string isa;
-  OpCase op_case;
+constexpr int kSkipped = 77;
+
+// The backends of a program run, each made once: a CUDA context takes longer than all cases of an
+// op.
+class Backends {
+ public:
+  explicit Backends(std::string device) : device_(std::move(device)) {
+    make("ref", "ref", {});
+    if (device_ == "cuda") {
+      make("cuda", "cuda", {});
+      make("cuda_exact", "cuda", {.cuda = {.exact = true}});
+      names_ = {"cuda", "cuda_exact"};
+      return;
+    }
+    for (const std::string_view isa : CpuBackend::usable_isas()) {
+      for (const int threads : {1, 2, 3}) {
+        make(std::string(isa) + (threads > 1 ? "_" + std::to_string(threads) : ""), "cpu",
+             {.threads = threads, .isa = std::string(isa)});
+      }
+      names_.emplace_back(isa);
+    }
+  }
+
+  const std::string& device() const { return device_; }
+  // What is tested.
+  const std::vector<std::string>& names() const { return names_; }
+  Backend& get(const std::string& name) { return *backends_.at(name); }
+
+ private:
+  void make(const std::string& name, std::string_view kind, const BackendOptions& options) {
+    backends_[name] = make_backend(kind, options);
+  }
+
+  std::string device_;
+  std::vector<std::string> names_;
+  std::map<std::string, std::unique_ptr<Backend>> backends_;
 };
 
-// An op and its memory. Built anew from the same seed for every run.
+// An op in host memory. The same every time.
 struct Built {
+  explicit Built(const OpCase& c) {
+    fixtures::Random random(0x5eed);
+    op = c.make(memory, random);
+  }
   GuardedMemory memory;
   Op op;
 };
 
-std::unique_ptr<Built> build(const OpCase& c) {
-  auto built = std::make_unique<Built>();
-  fixtures::Random random(0x5eed);
-  built->op = c.make(built->memory, random);
-  return built;
-}
-
-std::vector<Tensor> outputs(Op& op) {
-  std::vector<Tensor> tensors;
-  for (const Operand& o : operands(op)) {
-    if (o.access != Access::kRead) tensors.push_back(*o.tensor);
-  }
-  return tensors;
+// Ops that move or choose numbers and compute none, so that every backend has the same bits.
+bool is_exact(const Op& op) {
+  return std::holds_alternative<KvWrite>(op) || std::holds_alternative<Sample>(op) ||
+         std::holds_alternative<Advance>(op);
 }
 
 // Prints the worst element and counts those outside the bound.
@@ -43,73 +80,143 @@ void expect_within(const Tensor& got, const Tensor& want, const std::vector<doub
                    const char* what) {
   ASSERT_EQ(static_cast<std::size_t>(got.size()), bound.size());
   std::int64_t wrong = 0;
-  std::string first;
+  double worst = 0;
+  std::string where;
   for (std::int64_t i = 0; i < got.size(); ++i) {
     const double error = std::abs(double{got.f32()[i]} - want.f32()[i]);
     if (error <= bound[i]) continue;  // false for not-a-number too
-    if (wrong++ == 0) {
-      first = "element " + std::to_string(i) + ": got " + std::to_string(got.f32()[i]) +
-              ", expected " + std::to_string(want.f32()[i]) + ", error " + std::to_string(error) +
-              ", bound " + std::to_string(bound[i]);
-    }
+    const double excess = error / bound[i];
+    if (wrong++ > 0 && excess <= worst) continue;
+    worst = excess;
+    char text[160];
+    std::snprintf(text, sizeof text,
+                  "element %lld: got %.9g, expected %.9g, error %.3g, bound %.3g",
+                  static_cast<long long>(i), got.f32()[i], want.f32()[i], error, bound[i]);
+    where = text;
   }
-  EXPECT_EQ(wrong, 0) << what << ": " << wrong << " of " << got.size() << " elements; " << first;
+  EXPECT_EQ(wrong, 0) << what << " " << to_string(got) << ": " << wrong << " of " << got.size()
+                      << " elements are out of bounds; the worst: " << where;
 }
 
-class OpTest : public ::testing::TestWithParam<OpTestParam> {};
+void expect_equal(const std::vector<Tensor>& got, const std::vector<Tensor>& want) {
+  ASSERT_EQ(got.size(), want.size());
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    if (std::memcmp(got[i].data, want[i].data, want[i].bytes()) == 0) continue;
+    std::size_t at = 0;
+    while (got[i].data[at] == want[i].data[at]) ++at;
+    const std::int64_t n = want[i].size();
+    ADD_FAILURE() << "output " << i << " " << to_string(want[i])
+                  << ": the bits differ from element "
+                  << static_cast<std::int64_t>(at) * n / static_cast<std::int64_t>(want[i].bytes());
+  }
+}
+
+class OpTest : public ::testing::TestWithParam<OpCase> {
+ public:
+  static inline Backends* backends = nullptr;  // main's
+
+ protected:
+  // Runs the op on fresh memory of the backend; what is outside its outputs must stay as it was.
+  static ReadOp run(const std::string& name, const Built& input) {
+    Backend& backend = backends->get(name);
+    const PlacedOp placed(backend, input.op);
+    backend(placed.op());
+    ReadOp done(placed);
+    EXPECT_EQ(done.damage(input.op), "") << name;
+    EXPECT_EQ(input.memory.first_broken_guard(), -1) << name << ": a write outside host memory";
+    return done;
+  }
+};
 
 TEST_P(OpTest, MatchesTheReference) {
-  const auto input = build(GetParam().op_case);
-  const auto want = build(GetParam().op_case);
-  const auto got = build(GetParam().op_case);
-  ReferenceBackend reference;
-  CpuBackend backend(1, GetParam().isa);
-  reference(want->op);
-  backend(got->op);
-  ASSERT_EQ(want->memory.first_broken_guard(), -1) << "the reference wrote outside a tensor";
-  ASSERT_EQ(got->memory.first_broken_guard(), -1) << "a write outside a tensor";
-
-  const std::vector<Tensor> exact = outputs(want->op);
-  const std::vector<Tensor> computed = outputs(got->op);
-  if (std::holds_alternative<KvWrite>(
-          input->op)) {  // the whole cache, poison included, bit for bit
-    for (std::size_t i = 0; i < exact.size(); ++i) {
-      EXPECT_EQ(std::memcmp(computed[i].data, exact[i].data, exact[i].bytes()), 0) << "cache " << i;
+  const Built input(GetParam());
+  const ReadOp reference = run("ref", input);
+  const std::vector<Tensor>& exact = reference.outputs();
+  for (const std::string& name : backends->names()) {
+    SCOPED_TRACE(name);
+    const ReadOp computed = run(name, input);
+    if (is_exact(input.op)) {  // whole tensors, poison included, bit for bit
+      expect_equal(computed.outputs(), exact);
+      continue;
     }
-    return;
+    const Tensor lse = exact.size() > 1 ? exact[1] : Tensor();
+    const Tolerance bound =
+        tolerance(input.op, backends->get(name).contract(input.op), exact[0], lse);
+    expect_within(computed.outputs()[0], exact[0], bound.out, "out");
+    if (exact.size() > 1) expect_within(computed.outputs()[1], lse, bound.lse, "lse");
   }
-  const Tensor lse = exact.size() > 1 ? exact[1] : Tensor();
-  const Tolerance bound = tolerance(input->op, backend.contract(input->op), exact[0], lse);
-  expect_within(computed[0], exact[0], bound.out, "out");
-  if (exact.size() > 1) expect_within(computed[1], lse, bound.lse, "lse");
 }
 
-TEST_P(OpTest, SameBitsForAnyNumberOfThreads) {
-  const auto one = build(GetParam().op_case);
-  CpuBackend(1, GetParam().isa)(one->op);
-  for (const int threads : {2, 3}) {
-    const auto many = build(GetParam().op_case);
-    CpuBackend(threads, GetParam().isa)(many->op);
-    const std::vector<Tensor> a = outputs(one->op);
-    const std::vector<Tensor> b = outputs(many->op);
-    for (std::size_t i = 0; i < a.size(); ++i) {
-      EXPECT_EQ(std::memcmp(a[i].data, b[i].data, a[i].bytes()), 0)
-          << threads << " threads, output " << i;
+// A second run, and on the CPU any number of threads.
+TEST_P(OpTest, GivesTheSameBitsAgain) {
+  const Built input(GetParam());
+  for (const std::string& name : backends->names()) {
+    const ReadOp one = run(name, input);
+    const std::vector<std::string> others =
+        backends->device() == "cuda" ? std::vector{name} : std::vector{name + "_2", name + "_3"};
+    for (const std::string& other : others) {
+      SCOPED_TRACE(other);
+      expect_equal(run(other, input).outputs(), one.outputs());
     }
   }
 }
 
-std::vector<OpTestParam> params() {
-  std::vector<OpTestParam> all;
-  for (const std::string_view isa : CpuBackend::usable_isas()) {
-    for (const OpCase& c : op_cases()) all.push_back({std::string(isa), c});
+INSTANTIATE_TEST_SUITE_P(Ops, OpTest, ::testing::ValuesIn(op_cases()),
+                         [](const auto& test) { return test.param.name; });
+
+// Takes --device out of the arguments; "cpu" without.
+std::string take_device(int& argc, char** argv) {
+  std::string device = "cpu";
+  int kept = 1;
+  for (int i = 1; i < argc; ++i) {
+    const std::string arg = argv[i];
+    if (arg == "--device" && i + 1 < argc) {
+      device = argv[++i];
+    } else if (arg.starts_with("--device=")) {
+      device = arg.substr(std::strlen("--device="));
+    } else {
+      argv[kept++] = argv[i];
+    }
   }
-  return all;
+  argc = kept;
+  argv[argc] = nullptr;
+  return device;
 }
 
-INSTANTIATE_TEST_SUITE_P(Cpu, OpTest, ::testing::ValuesIn(params()), [](const auto& test) {
-  return test.param.isa + "_" + test.param.op_case.name;
-});
+int run_tests(int argc, char** argv) {
+  const std::string device = take_device(argc, argv);
+  if (device != "cpu" && device != "cuda") {
+    std::fprintf(stderr, "op_test: --device %s: expected cpu or cuda\n", device.c_str());
+    return 2;
+  }
+  ::testing::InitGoogleTest(&argc, argv);
+  if (GTEST_FLAG_GET(list_tests)) return RUN_ALL_TESTS();
+  if (device == "cuda") {
+    const Device cuda = devices().front();
+    if (!cuda.usable) {
+      std::printf("op_test: skipped: cuda cannot be used here: %s\n", cuda.why_not.c_str());
+      return kSkipped;
+    }
+  }
+  Backends backends(device);
+  OpTest::backends = &backends;
+  for (const std::string& name : backends.names()) {
+    std::printf("op_test: %s on %s\n", name.c_str(), backends.get(name).description().c_str());
+  }
+  return RUN_ALL_TESTS();
+}
 
 }  // namespace
+
+void PrintTo(const OpCase& c, std::ostream* out) { *out << c.name; }
+
 }  // namespace qwen::testing
+
+int main(int argc, char** argv) {
+  try {
+    return qwen::testing::run_tests(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "op_test: %s\n", error.what());
+    return 1;
+  }
+}

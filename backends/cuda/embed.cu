@@ -10,6 +10,8 @@ constexpr int kThreads = 128;
 
 template <class T>
 __global__ void embed_plain(float* out, const T* table, const int* ids, int dim) {
+  tile::let_next_start();
+  tile::wait_for_inputs();
   const int c = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);
   if (c >= dim) return;
   const T value = table[std::int64_t{ids[blockIdx.y]} * dim + c];
@@ -23,6 +25,8 @@ __global__ void embed_plain(float* out, const T* table, const int* ids, int dim)
 template <class Format>
 __global__ void embed_blocks(float* out, const std::byte* table, std::int64_t n_blocks,
                              const int* ids, int dim) {
+  tile::let_next_start();
+  tile::wait_for_inputs();
   const int n = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);
   const int chunk = n / 4;
   const int t = n % 4;
@@ -45,7 +49,7 @@ struct Rows<tile::Blocks<Format>> {
   static void launch(const Embed& op, const tile::Weights& w, const Launch& on) {
     const dim3 grid(static_cast<unsigned>((w.n_cols / 8 + kThreads - 1) / kThreads),
                     static_cast<unsigned>(op.out.shape[0]));
-    launch_kernel(embed_blocks<Format>, Start::kInOrder, grid, kThreads, 0, on, op.out.f32(),
+    launch_kernel(embed_blocks<Format>, Start::kMayOverlap, grid, kThreads, 0, on, op.out.f32(),
                   w.data, w.n_blocks, op.ids.i32(), w.n_cols);
   }
 };
@@ -54,7 +58,7 @@ struct PlainRows {
   static void launch(const Embed& op, const tile::Weights& w, const Launch& on) {
     const dim3 grid(static_cast<unsigned>((w.n_cols + kThreads - 1) / kThreads),
                     static_cast<unsigned>(op.out.shape[0]));
-    launch_kernel(embed_plain<T>, Start::kInOrder, grid, kThreads, 0, on, op.out.f32(),
+    launch_kernel(embed_plain<T>, Start::kMayOverlap, grid, kThreads, 0, on, op.out.f32(),
                   reinterpret_cast<const T*>(w.data), op.ids.i32(), w.n_cols);
   }
 };

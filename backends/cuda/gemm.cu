@@ -44,6 +44,8 @@ struct GemmJob {
 };
 
 __global__ void round_to_halves(__half* out, const float* x, std::int64_t n) {
+  tile::let_next_start();
+  tile::wait_for_inputs();
   const std::int64_t i = (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) * 4;
   if (i + 3 < n) {
     const float4 v = *reinterpret_cast<const float4*>(x + i);
@@ -215,8 +217,8 @@ void multiply(const Tensor& out, const Tensor& x, const Tensor& weight, bool add
               const Launch& on) {
   if (multiplies_f32(weight.dtype, on.exact)) return multiply_f32(out, x, weight, add, on);
   auto* halves = reinterpret_cast<__half*>(on.workspace);
-  launch_kernel(round_to_halves, Start::kInOrder, blocks_for((x.size() + 3) / 4), kThreads, 0, on,
-                halves, x.f32(), x.size());
+  launch_kernel(round_to_halves, Start::kMayOverlap, blocks_for((x.size() + 3) / 4), kThreads, 0,
+                on, halves, x.f32(), x.size());
   multiply_halves(out, on.workspace, weight, add, halves_bytes(x.shape[0], x.shape[1]), on);
 }
 

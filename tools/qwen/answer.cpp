@@ -45,8 +45,11 @@ Answer make_answer(Session& session, const Tokenizer* tokenizer, const AnswerReq
                    const std::function<bool(std::string_view)>& on_text) {
   const auto start = std::chrono::steady_clock::now();
   const AnswerScope scope;
-  InterruptObserver observer(request.observer);
-  const Watch watch(session.backend(), &observer);
+  // A backend that queues steps runs them op by op when it is observed; its steps are short enough
+  // to look between them.
+  InterruptObserver interrupter(request.observer);
+  const bool queues = session.backend().queue_depth() > 0;
+  const Watch watch(session.backend(), queues ? request.observer : &interrupter);
   AnswerText stream(tokenizer, request.stops);
   Answer answer;
   const auto emit = [&](const std::string& text) {

@@ -12,13 +12,14 @@
 #include "tools/qwen/format.h"
 #include "tools/qwen/memory.h"
 #include "tools/qwen/profile.h"
+#include "tools/qwen/stream.h"
 
 namespace qwen::cli {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::int64_t kStepTokens = 512;
+constexpr std::int64_t kMaxBatch = 4096;
 constexpr std::int64_t kMaxLength = std::numeric_limits<std::int32_t>::max() / 4;
 
 double median(std::vector<double> values) {
@@ -59,7 +60,10 @@ class Bench : public Command {
                     "prompt lengths to measure; default 512");
     parser.integers("-d,--depths", depths_, {0, kMaxLength},
                     "cached tokens before the decode that is measured; default 0,512");
-    parser.integer("-n,--tokens", tokens_, {1, kMaxLength}, "tokens of a decode run; default 64");
+    parser.integers("-b,--batch", batches_, {1, kMaxBatch},
+                    "sequences that are decoded together, each at the depth; default 1");
+    parser.integer("-n,--tokens", tokens_, {1, kMaxLength},
+                   "tokens of a decode run, of each sequence; default 64");
     parser.integer("-r,--repetitions", repetitions_, {1, 1000}, "runs of each kind; default 5");
     parser.flag("--profile", profile_, "time by op, of one more run of each kind");
     output_.declare(parser);
@@ -70,7 +74,11 @@ class Bench : public Command {
     OpenedModel model(model_.take_model(0), console);
     Engine engine(model, model_, console);
     const std::int64_t needed = context_needed();
-    const std::int64_t ctx = engine.choose_context(kStepTokens, 1, needed);
+    const std::int64_t n_seqs = most(batches_);
+    const StepLimits limits{.tokens = std::max(engine.backend().step_tokens(), n_seqs),
+                            .rows = n_seqs,
+                            .n_seqs = n_seqs};
+    const std::int64_t ctx = engine.choose_context(limits, needed);
     if (needed > ctx) {
       throw Error({.exit = Exit::kContext,
                    .code = "context_full",
@@ -78,22 +86,24 @@ class Bench : public Command {
                               thousands(ctx),
                    .hint = "smaller -p, -d or -n"});
     }
-    const auto session = engine.make_session(ctx, kStepTokens, 1);
     Report report{.model = model.description(), .device = engine.description()};
-    if (engine.device().kind != "cuda") {
-      // A quarter: the buffer must not push the model out of memory.
-      const auto most = static_cast<std::size_t>(free_memory(engine.device()) / 4);
-      report.bandwidth = measure_read_bandwidth(engine.threads(), most);
-    }
+    // A quarter: the buffer must not push the model out of memory.
+    const auto at_most = static_cast<std::size_t>(free_memory(engine.device()) / 4);
+    report.bandwidth = engine.device().kind == "cuda"
+                           ? measure_stream_limit(engine.backend(), at_most)
+                           : measure_read_bandwidth(engine.threads(), at_most);
+    const auto session = engine.make_session(ctx, limits);
     count_bytes(*session, report);
     if (!output_.json) console.write(header(report));
     for (const std::int64_t n : prompts_.value) {
       report.rows.push_back(prefill(*session, n));
       if (!output_.json) console.write(line(report.rows.back()));
     }
-    for (const std::int64_t depth : depths_.value) {
-      report.rows.push_back(decode(*session, depth, report));
-      if (!output_.json) console.write(line(report.rows.back()));
+    for (const std::int64_t batch : batches_.value) {
+      for (const std::int64_t depth : depths_.value) {
+        report.rows.push_back(decode(*session, {batch, depth}, report));
+        if (!output_.json) console.write(line(report.rows.back()));
+      }
     }
     if (output_.json) {
       console.document(document(report));
@@ -105,9 +115,10 @@ class Bench : public Command {
  private:
   struct Row {
     bool is_prefill = true;
-    std::int64_t n = 0;      // tokens of the run
+    std::int64_t n = 0;      // tokens of the run, of each sequence
     std::int64_t depth = 0;  // cached before it
-    double per_second = 0;   // tokens
+    std::int64_t batch = 1;  // sequences
+    double per_second = 0;   // tokens of all sequences
     double limit = 0;        // tokens per second that reading alone would allow; 0: not known
     std::vector<Profile::Row> ops = {};
   };
@@ -120,10 +131,17 @@ class Bench : public Command {
     std::vector<Row> rows = {};
   };
 
+  // What a decode run starts from.
+  struct Start {
+    std::int64_t batch;
+    std::int64_t depth;
+  };
+
+  static std::int64_t most(const Setting<std::vector<std::int64_t>>& numbers) {
+    return *std::max_element(numbers.value.begin(), numbers.value.end());
+  }
+
   std::int64_t context_needed() const {
-    const auto most = [](const Setting<std::vector<std::int64_t>>& s) {
-      return *std::max_element(s.value.begin(), s.value.end());
-    };
     return std::max(most(prompts_), most(depths_) + tokens_.value + 1);
   }
 
@@ -135,22 +153,34 @@ class Bench : public Command {
     return ids;
   }
 
-  static double decode_seconds(Session& session, std::int64_t depth, std::int64_t n) {
+  // The time of `n` tokens of each sequence, as generate() makes them: as many steps queued ahead
+  // as suits the backend. One more is made before the clock starts.
+  static double decode_seconds(Session& session, const Start& at, std::int64_t n) {
+    std::vector<TokenInput> tokens;
+    for (std::int32_t seq = 0; seq < at.batch; ++seq) {
+      tokens.push_back({seq % 7, static_cast<std::int32_t>(at.depth), seq, true});
+    }
+    session.step(tokens);
+    session.sample();
     const Clock::time_point start = Clock::now();
-    std::int32_t id = 0;
+    std::int64_t n_left = n;
     for (std::int64_t i = 0; i < n; ++i) {
-      const TokenInput token{id, static_cast<std::int32_t>(depth + i), 0, true};
-      session.step({&token, 1});
-      id = session.sample()[0];
+      while (n_left > 0 && session.n_queued() <= session.backend().queue_depth()) {
+        session.queue_decode();
+        --n_left;
+      }
+      session.take();
     }
     return std::chrono::duration<double>(Clock::now() - start).count();
   }
 
   static void count_bytes(Session& session, Report& report) {
     StepBytes counter;
-    session.backend().observe(&counter);
-    decode_seconds(session, 0, 1);
-    session.backend().observe(nullptr);
+    {
+      const ObservingScope observing(session.backend(), counter);
+      const TokenInput token{0, 0, 0, true};
+      session.step({&token, 1});
+    }
     report.weight_bytes = counter.weights();
     report.kv_bytes_per_position = counter.kv_per_position();
   }
@@ -174,34 +204,38 @@ class Bench : public Command {
     return row;
   }
 
-  Row decode(Session& session, std::int64_t depth, const Report& report) const {
-    session.reset(0);
-    if (depth > 0) session.prefill(0, some_ids(depth, session));
+  Row decode(Session& session, const Start& at, const Report& report) const {
+    for (std::int32_t seq = 0; seq < at.batch; ++seq) {
+      session.reset(seq);
+      if (at.depth > 0) session.prefill(seq, some_ids(at.depth, session));
+    }
     const std::int64_t n = tokens_.value;
-    const auto once = [&] { return decode_seconds(session, depth, n); };
-    decode_seconds(session, depth, std::min<std::int64_t>(n, 4));  // warm
+    const auto once = [&] { return decode_seconds(session, at, n); };
+    decode_seconds(session, at, std::min<std::int64_t>(n, 4));  // warm
     std::vector<double> rates;
     for (std::int64_t i = 0; i < repetitions_.value; ++i) {
-      rates.push_back(static_cast<double>(n) / once());
+      rates.push_back(static_cast<double>(at.batch * n) / once());
     }
-    // Token i of the run attends to depth + i + 1 positions.
-    const std::int64_t positions = depth + (n + 1) / 2;
-    const std::int64_t bytes = report.weight_bytes + report.kv_bytes_per_position * positions;
+    // Token i of the run attends to depth + i + 2 positions: one was made before the clock started.
+    const std::int64_t positions = at.depth + 1 + (n + 1) / 2;
+    // The weights are read once for all sequences.
+    const std::int64_t bytes =
+        report.weight_bytes + at.batch * report.kv_bytes_per_position * positions;
     Row row{.is_prefill = false,
             .n = n,
-            .depth = depth,
+            .depth = at.depth,
+            .batch = at.batch,
             .per_second = median(rates),
-            .limit = report.bandwidth / static_cast<double>(bytes)};
+            .limit = report.bandwidth * static_cast<double>(at.batch) / static_cast<double>(bytes)};
     if (profile_) row.ops = profiled(session, positions, once);
     return row;
   }
 
   template <class F>
   static std::vector<Profile::Row> profiled(Session& session, std::int64_t kv_len, const F& once) {
-    Profile profile(kv_len);
-    session.backend().observe(&profile);
+    Profile profile(session.backend(), kv_len);
+    const ObservingScope observing(session.backend(), profile);
     once();
-    session.backend().observe(nullptr);
     return profile.rows();
   }
 
@@ -214,14 +248,17 @@ class Bench : public Command {
     text += "a token reads " + thousands(report.weight_bytes) + " bytes of weights and " +
             thousands(report.kv_bytes_per_position) + " per cached token\n";
     if (report.bandwidth > 0) {
-      text += "memory reads at " + fixed(report.bandwidth / 1e9, 1) + " GB/s\n";
+      text += "memory reads at " + fixed(report.bandwidth / 1e9, 1) + " GB/s" +
+              (report.device["kind"] == "cuda" ? ", measured by a matrix-vector product" : "") +
+              "\n";
     }
-    return text + cells({"", "tokens", "depth", "tok/s", "limit tok/s", "share"});
+    return text + cells({"", "tokens", "depth", "batch", "tok/s", "limit tok/s", "share"});
   }
 
   static std::string line(const Row& row) {
     std::vector<std::string> values = {row.is_prefill ? "prompt" : "decode", thousands(row.n),
-                                       thousands(row.depth), rate(row.per_second)};
+                                       thousands(row.depth), thousands(row.batch),
+                                       rate(row.per_second)};
     if (row.limit > 0) {
       values.push_back(rate(row.limit));
       values.push_back(fixed(100 * row.per_second / row.limit, 0) + " %");
@@ -244,7 +281,10 @@ class Bench : public Command {
     Json decode = Json::array();
     for (const Row& row : report.rows) {
       Json out{{"tokens", row.n}};
-      if (!row.is_prefill) out["depth"] = row.depth;
+      if (!row.is_prefill) {
+        out["depth"] = row.depth;
+        out["batch"] = row.batch;
+      }
       out["tok_s"] = row.per_second;
       if (row.limit > 0) {
         out["limit_tok_s"] = row.limit;
@@ -279,6 +319,7 @@ class Bench : public Command {
   OutputOptions output_;
   Setting<std::vector<std::int64_t>> prompts_{{512}};
   Setting<std::vector<std::int64_t>> depths_{{0, 512}};
+  Setting<std::vector<std::int64_t>> batches_{{1}};
   Setting<std::int64_t> tokens_{64};
   Setting<std::int64_t> repetitions_{5};
   bool profile_ = false;

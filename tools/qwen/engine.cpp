@@ -8,20 +8,23 @@
 #include "tools/qwen/progress.h"
 
 namespace qwen::cli {
+namespace {
+
+// Of GPU memory, besides the tensors: cuBLAS' workspace, captured graphs, operands rounded to F16.
+// An estimate on the safe side, not measured.
+constexpr std::uint64_t kCudaBytes = std::uint64_t{512} << 20;
+
+CudaOptions::Level cuda_level(const std::string& name) {
+  if (name == "eager") return CudaOptions::Level::kEager;
+  return name == "graph" ? CudaOptions::Level::kGraph : CudaOptions::Level::kFused;
+}
+
+}  // namespace
 
 Engine::Engine(OpenedModel& model, const ModelOptions& options, Console& console)
     : opened_(model), options_(options), console_(console) {
   choose_device();
-  const bool one_thread = device_.kind == "ref";
-  if (one_thread && options.threads.from_option()) {
-    usage_error("-t: --device ref has one thread");
-  }
-  const auto asked = one_thread ? 1 : static_cast<int>(options.threads.value);
-  threads_ = asked > 0 ? asked : usable_cores();
-  if (options.isa.chosen() && device_.kind != "cpu") {
-    usage_error("--isa is for --device cpu, the device is " + device_.kind);
-  }
-  backend_ = make_backend(device_.kind, {.threads = asked, .isa = options.isa.value});
+  make_device_backend();
   show_loading(model.gguf(), console);
   model_ = naming_file(model.path(), [&] { return load_model(model.file(), *backend_); });
   check_gpu_layers();
@@ -68,6 +71,30 @@ void Engine::choose_device() {
   }
 }
 
+void Engine::make_device_backend() {
+  const bool one_thread = device_.kind == "ref";
+  const bool cuda = device_.kind == "cuda";
+  if (one_thread && options_.threads.from_option()) {
+    usage_error("-t: --device ref has one thread");
+  }
+  const auto asked = one_thread ? 1 : static_cast<int>(options_.threads.value);
+  threads_ = asked > 0 ? asked : usable_cores();
+  const auto only_for = [&](const std::string& option, bool given, const std::string& kind) {
+    if (!given || device_.kind == kind) return;
+    usage_error(option + " is for --device " + kind + ", the device is " + device_.kind);
+  };
+  only_for("--isa", options_.isa.chosen(), "cpu");
+  only_for("--level", options_.level.chosen(), "cuda");
+  only_for("--sync", options_.sync, "cuda");
+  BackendOptions options{.threads = asked, .isa = options_.isa.value};
+  if (options_.level.chosen()) options.cuda.level = cuda_level(options_.level.value);
+  options.cuda.exact = options_.exact;
+  options.cuda.sync = options_.sync;
+  kv_dtype_ = options_.kv.chosen() ? (options_.kv.value == "f16" ? DType::kF16 : DType::kF32)
+                                   : (cuda ? DType::kF16 : DType::kF32);
+  backend_ = make_backend(device_.kind, options);
+}
+
 // llama.cpp's -ngl counts layers; here a model is on one device as a whole.
 void Engine::check_gpu_layers() const {
   const std::int64_t asked = options_.gpu_layers.value;
@@ -77,14 +104,15 @@ void Engine::check_gpu_layers() const {
               "-ngl 0 for none, -ngl 99 for all");
 }
 
-std::int64_t Engine::choose_context(std::int64_t max_step_tokens, std::int64_t max_step_rows,
-                                    std::int64_t needed) const {
-  ContextRequest request{.shape = shape(),
-                         .weight_bytes = opened_.weight_bytes(),
-                         .max_step_tokens = max_step_tokens,
-                         .max_step_rows = max_step_rows};
-  // On the GPU the weights are there already, and no longer free.
-  if (device_.kind == "cuda") request.weight_bytes = 0;
+std::int64_t Engine::choose_context(const StepLimits& limits, std::int64_t needed) const {
+  const ContextRequest request{.shape = shape(),
+                               .kv_dtype = kv_dtype_,
+                               .weight_bytes = opened_.weight_bytes(),
+                               .max_step_tokens = limits.tokens,
+                               .max_step_rows = limits.rows,
+                               .n_seqs = limits.n_seqs,
+                               .backend_bytes = device_.kind == "cuda" ? kCudaBytes : 0};
+  // As it was before the weights were placed.
   const std::uint64_t free = free_memory(device_);
   const std::int64_t trained = shape().context_length;
   if (options_.ctx.chosen()) return fit_context(request, options_.ctx.value, free, device_);
@@ -106,12 +134,13 @@ void Engine::check_ids(std::span<const std::int32_t> ids) const {
               thousands(n_vocab) + " tokens");
 }
 
-std::unique_ptr<Session> Engine::make_session(std::int64_t ctx, std::int64_t max_step_tokens,
-                                              std::int64_t max_step_rows) {
+std::unique_ptr<Session> Engine::make_session(std::int64_t ctx, const StepLimits& limits) {
   return std::make_unique<Session>(*model_, *backend_,
                                    SessionOptions{.ctx = ctx,
-                                                  .max_step_tokens = max_step_tokens,
-                                                  .max_step_rows = max_step_rows,
+                                                  .n_seqs = limits.n_seqs,
+                                                  .max_step_tokens = limits.tokens,
+                                                  .max_step_rows = limits.rows,
+                                                  .kv_dtype = kv_dtype_,
                                                   .n_layers = options_.layers.value});
 }
 

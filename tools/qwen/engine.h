@@ -15,6 +15,13 @@
 
 namespace qwen::cli {
 
+// What the largest step of a session holds.
+struct StepLimits {
+  std::int64_t tokens = 1;
+  std::int64_t rows = 1;    // of logits
+  std::int64_t n_seqs = 1;  // of the session
+};
+
 class Engine {
  public:
   // Chooses the device and places the weights there. With `auto` a line on standard error says why
@@ -26,25 +33,25 @@ class Engine {
   const ModelShape& shape() const { return model_->shape(); }
   const Device& device() const { return device_; }
   int threads() const { return threads_; }
+  DType kv_dtype() const { return kv_dtype_; }
 
   // The context that -c asks for and memory holds; says so when it is less than the model was
   // trained for without having been asked. `needed` tokens are enough without -c (0: the trained
   // length). Throws Error.
-  std::int64_t choose_context(std::int64_t max_step_tokens, std::int64_t max_step_rows,
-                              std::int64_t needed = 0) const;
+  std::int64_t choose_context(const StepLimits& limits, std::int64_t needed = 0) const;
 
   // Throws a usage error for an id of --ids that is not in the vocabulary.
   void check_ids(std::span<const std::int32_t> ids) const;
 
-  // A session for one sequence. With a `ctx` of choose_context().
-  std::unique_ptr<Session> make_session(std::int64_t ctx, std::int64_t max_step_tokens,
-                                        std::int64_t max_step_rows);
+  // With a `ctx` of choose_context().
+  std::unique_ptr<Session> make_session(std::int64_t ctx, const StepLimits& limits);
 
   // {"kind","name","threads"}
   Json description() const;
 
  private:
   void choose_device();
+  void make_device_backend();
   void check_gpu_layers() const;
 
   OpenedModel& opened_;
@@ -52,6 +59,7 @@ class Engine {
   Console& console_;
   Device device_;
   int threads_ = 0;
+  DType kv_dtype_ = DType::kF32;
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<Model> model_;
 };

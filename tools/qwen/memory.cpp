@@ -43,15 +43,16 @@ std::string MemoryNeed::parts() const {
 
 MemoryNeed memory_need(const ContextRequest& request, std::int64_t ctx) {
   const ModelShape& m = request.shape;
-  const std::int64_t n_tokens = std::min(request.max_step_tokens, ctx);
+  const std::int64_t n_tokens = std::min(request.max_step_tokens, ctx * request.n_seqs);
   const std::int64_t n_rows = std::min(request.max_step_rows, n_tokens);
   // The tensors of a step: residual stream, normed input, queries, keys, values, attention, and
   // three of the feed-forward layer per token; the logits per row.
   const std::int64_t per_token =
       2 * m.dim + 2 * (m.n_heads + m.n_kv_heads) * m.head_dim + 3 * m.ffn_dim;
   const std::int64_t floats = n_tokens * per_token + n_rows * (2 * m.dim + m.n_vocab);
-  const KvCacheShape kv{m.n_layers, m.n_kv_heads, m.head_dim, 1, ctx, request.kv_dtype};
-  return {request.weight_bytes, kv.bytes(), bytes_of(DType::kF32, floats)};
+  const KvCacheShape kv{m.n_layers,     m.n_kv_heads, m.head_dim,
+                        request.n_seqs, ctx,          request.kv_dtype};
+  return {request.weight_bytes, kv.bytes(), bytes_of(DType::kF32, floats) + request.backend_bytes};
 }
 
 std::uint64_t free_memory(const Device& device) {

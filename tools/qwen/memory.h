@@ -25,6 +25,8 @@ struct ContextRequest {
   std::uint64_t weight_bytes = 0;
   std::int64_t max_step_tokens = 512;
   std::int64_t max_step_rows = 1;
+  std::int64_t n_seqs = 1;
+  std::uint64_t backend_bytes = 0;  // what the backend needs besides tensors
 };
 
 MemoryNeed memory_need(const ContextRequest& request, std::int64_t ctx);

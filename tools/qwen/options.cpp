@@ -49,14 +49,21 @@ void ModelOptions::declare(Parser& parser) {
                  "-ngl: 0 is --device cpu, all layers or more is all on the GPU");
   parser.choice("--isa", isa, {"avx512", "avx2", "baseline"},
                 "instruction set of --device cpu; default: the widest that the processor has");
-  parser.flag("--exact", exact, "FP32 activations (what --device cpu and ref do anyway)");
+  parser.choice("--kv", kv, {"f16", "f32"},
+                "numbers of the key/value cache; default: f16 on cuda, f32 on cpu and ref");
+  parser.choice("--level", level, {"eager", "graph", "fused"},
+                "how --device cuda runs a step: op by op, as a graph of the same launches, or with "
+                "ops fused too (default)");
+  parser.flag("--exact", exact,
+              "FP32 operands in every matrix product (what --device cpu and ref do anyway)");
+  parser.flag("--sync", sync, "--device cuda waits after each op, so that an error names it");
 
   const std::string later = "not supported";
   parser.refuse("--flash-attn", "attention is chosen by the backend, there is nothing to switch");
   parser.refuse("-b,--batch-size,--ubatch-size", "the size of prompt steps is fixed");
   parser.refuse("--threads-batch", "prompt and decode use the same threads: -t");
   parser.refuse("--split-mode,--tensor-split,--main-gpu", "several GPUs are not supported");
-  parser.refuse("--cache-type-k,--cache-type-v", "the type of the key/value cache is fixed");
+  parser.refuse("--cache-type-k,--cache-type-v", "keys and values have one type: --kv f16 or f32");
   parser.refuse("--mlock,--no-mmap,--numa", "the file is always mapped");
   parser.refuse("--hf-repo,--hf-file,--model-url", "downloads are not built yet; give a file");
   parser.refuse("--lora,--lora-scaled,--control-vector", later);

@@ -27,11 +27,14 @@ struct ModelOptions {
   std::vector<std::string> words;
   Setting<std::string> device{"auto"};
   Setting<std::string> isa;
+  Setting<std::string> kv;           // of the key/value cache; empty: what suits the device
+  Setting<std::string> level;        // of --device cuda; empty: the backend's own
   Setting<std::int64_t> threads;     // 0: as many as usable_cores() says
   Setting<std::int64_t> ctx;         // 0: what the model was trained for
   Setting<std::int64_t> layers{-1};  // -1: all
   Setting<std::int64_t> gpu_layers{-1};
   bool exact = false;
+  bool sync = false;
 
   // MODEL only.
   void declare_model(Parser& parser);

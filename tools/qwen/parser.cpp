@@ -90,7 +90,10 @@ Parser::Parser(const std::string& command, const std::string& summary)
 
 void Parser::add(const std::string& names, const Setter& setter, const std::string& help,
                  bool environment, const char* type) {
-  for (const std::string& name : split(names)) options_[name] = true;
+  for (const std::string& name : split(names)) {
+    options_[name] = true;
+    refused_.erase(name);
+  }
   const std::string variable = environment ? environment_name(names) : "";
   app_.add_option(names,
                   CLI::callback_t([setter, name = first_long(names)](const CLI::results_t& values) {

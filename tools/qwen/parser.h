@@ -52,7 +52,7 @@ class Parser {
   // Arguments that are no options, at most as many as there are names.
   void words(const std::vector<std::string>& names, std::vector<std::string>& target,
              const std::string& help);
-  // An option of other programs that has no meaning here.
+  // An option of other programs that has no meaning here, unless it is declared later on.
   void refuse(const std::string& names, const std::string& reason);
   void footer(const std::string& text) { app_.footer(text); }
 

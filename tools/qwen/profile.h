@@ -11,6 +11,9 @@
 
 namespace qwen::cli {
 
+// Waits until `op`, the last one that was queued, has run.
+void wait_for(Backend& backend, const Op& op);
+
 // Time and bytes of each kind of op, over all layers. A kind is the tap: "q_proj", "attn_out".
 class Profile : public Observer {
  public:
@@ -22,8 +25,10 @@ class Profile : public Observer {
     std::int64_t bytes = 0;  // at least moved
   };
 
-  // `kv_len`: positions that a token attends to, on average.
-  explicit Profile(std::int64_t kv_len) : kv_len_(kv_len) {}
+  // `kv_len`: positions that a token attends to, on average. On a backend that queues ops each one
+  // is waited for, and the cost of waiting for nothing is taken off; what is left has the start of
+  // the op in it, which a queue would hide.
+  Profile(Backend& backend, std::int64_t kv_len) : backend_(backend), kv_len_(kv_len) {}
 
   void before(const Op& op, const Tap& tap) override;
   void after(const Op& op, const Tap& tap) override;
@@ -32,7 +37,9 @@ class Profile : public Observer {
   std::vector<Row> rows() const;
 
  private:
+  Backend& backend_;
   std::int64_t kv_len_;
+  double wait_s_ = -1;  // of waiting for nothing; not measured yet
   std::chrono::steady_clock::time_point start_;
   std::map<std::string, Row, std::less<>> rows_;
 };

@@ -21,8 +21,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Tokens per step of the prompt. Fixed: other sizes would give other rounding.
-constexpr std::int64_t kStepTokens = 512;
 // Contexts are suggested in such steps.
 constexpr std::int64_t kSuggestedStep = 4096;
 
@@ -93,9 +91,10 @@ class Run : public Command {
     Engine engine(model, model_, console);
     engine.check_ids(prompt.ids);
     const auto n_prompt = static_cast<std::int64_t>(prompt.ids.size());
-    const std::int64_t ctx = engine.choose_context(std::min(kStepTokens, n_prompt), 1);
+    const StepLimits limits{.tokens = std::min(engine.backend().step_tokens(), n_prompt)};
+    const std::int64_t ctx = engine.choose_context(limits);
     check_length(n_prompt, ctx, engine.shape().context_length);
-    const auto session = engine.make_session(ctx, std::min(kStepTokens, n_prompt), 1);
+    const auto session = engine.make_session(ctx, limits);
     const Tokenizer* tokenizer = model.has_tokenizer() ? &model.tokenizer() : nullptr;
     const double load_s = seconds_since(start);
 
@@ -220,6 +219,7 @@ class Run : public Command {
     show("threads", std::to_string(engine.threads()),
          engine.device().kind == "ref" ? kBuiltIn : model_.threads.source);
     show("ctx-size", std::to_string(ctx), model_.ctx.chosen() ? model_.ctx.source : kFromFile);
+    show("kv", std::string(info(session.kv().shape().dtype).name), model_.kv.source);
     show("layers", std::to_string(session.options().n_layers),
          model_.layers.chosen() ? model_.layers.source : kFromFile);
     show("predict", std::to_string(predict_.value), predict_.source);

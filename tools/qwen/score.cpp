@@ -85,7 +85,8 @@ class Score : public Command {
   std::vector<TokenScore> score(Engine& engine, const std::vector<std::int32_t>& ids,
                                 Console& console) const {
     const auto n = static_cast<std::int64_t>(ids.size());
-    const std::int64_t ctx = engine.choose_context(kStepTokens, kStepTokens, n);
+    const StepLimits limits{.tokens = kStepTokens, .rows = kStepTokens};
+    const std::int64_t ctx = engine.choose_context(limits, n);
     if (n > ctx) {
       throw Error(
           {.exit = Exit::kContext,
@@ -93,7 +94,7 @@ class Score : public Command {
            .message = "the text is " + thousands(n) + " tokens, the context is " + thousands(ctx),
            .hint = "score it in parts"});
     }
-    const auto session = engine.make_session(n, kStepTokens, kStepTokens);
+    const auto session = engine.make_session(n, limits);
     std::vector<TokenScore> scores(ids.size());
     scores[0] = {ids[0], std::numeric_limits<double>::quiet_NaN()};
     std::vector<float> row(static_cast<std::size_t>(engine.shape().n_vocab));

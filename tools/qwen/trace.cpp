@@ -9,6 +9,7 @@
 
 #include "tools/qwen/candidates.h"
 #include "tools/qwen/parser.h"
+#include "tools/qwen/profile.h"
 
 namespace qwen::cli {
 namespace {
@@ -52,6 +53,7 @@ void Trace::before(const Op&, const Tap&) {
 }
 
 void Trace::after(const Op& op, const Tap& tap) {
+  if (ops_) wait_for(*backend_, op);
   const auto end = std::chrono::steady_clock::now();
   if (ops_) {
     Op copy = op;

@@ -92,6 +92,8 @@ struct Finish {
 };
 
 __global__ void finish_qkv(Finish f, std::int64_t n) {
+  tile::let_next_start();
+  tile::wait_for_inputs();
   const std::int64_t thread = std::int64_t{blockIdx.x} * kElementThreads + threadIdx.x;
   if (thread >= n) return;
   const int i = static_cast<int>(thread % f.half);
@@ -177,7 +179,7 @@ void launch_large(const NormQkv& ops, const Launch& on) {
                  .kv = kv_target(ops.write)};
   // An angle serves several heads; the heads are dealt to as many blocks as there are KV heads.
   const dim3 grid(element_blocks(n_tokens * half), static_cast<unsigned>(f.n_kv_heads));
-  launch_kernel(finish_qkv, Start::kInOrder, grid, kElementThreads, 0, on, f, n_tokens * half);
+  launch_kernel(finish_qkv, Start::kMayOverlap, grid, kElementThreads, 0, on, f, n_tokens * half);
 }
 
 }  // namespace

@@ -64,11 +64,14 @@ struct Halves {
   __device__ static Raw load(const Weights& w, std::int64_t row, int chunk, int t) {
     const auto* from =
         reinterpret_cast<const __half*>(w.data) + row * w.n_cols + 32 * chunk + 8 * t;
-    if constexpr (!kRagged) return {__ldg(reinterpret_cast<const uint4*>(from))};
-    __half v[8];
+    if constexpr (kRagged) {
+      __half v[8];
 #pragma unroll
-    for (int i = 0; i < 8; ++i) v[i] = 32 * chunk + 8 * t + i < w.n_cols ? from[i] : __half();
-    return {{pack(v[0], v[1]), pack(v[2], v[3]), pack(v[4], v[5]), pack(v[6], v[7])}};
+      for (int i = 0; i < 8; ++i) v[i] = 32 * chunk + 8 * t + i < w.n_cols ? from[i] : __half();
+      return {{pack(v[0], v[1]), pack(v[2], v[3]), pack(v[4], v[5]), pack(v[6], v[7])}};
+    } else {
+      return {__ldg(reinterpret_cast<const uint4*>(from))};
+    }
   }
   __device__ static void step(float (&acc)[4], const Raw& r, const uint4& hi, const uint4& lo, int,
                               int, const float*) {
