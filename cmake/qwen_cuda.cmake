@@ -26,6 +26,7 @@ foreach(arch ${QWEN_CUDA_ARCHITECTURES})
   endif()
 endforeach()
 enable_language(CUDA)
+find_package(CUDAToolkit REQUIRED)
 # CMake 3.25 does not know how to ask nvcc for C++20.
 foreach(kind STANDARD EXTENSION)
   if(NOT CMAKE_CUDA20_${kind}_COMPILE_OPTION)

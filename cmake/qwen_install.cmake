@@ -30,6 +30,10 @@ write_basic_package_version_file("${PROJECT_BINARY_DIR}/qwenConfigVersion.cmake"
 install(FILES "${PROJECT_BINARY_DIR}/qwenConfig.cmake" "${PROJECT_BINARY_DIR}/qwenConfigVersion.cmake"
   DESTINATION "${package_dir}")
 
+if(QWEN_HAS_CUDA)
+  string(APPEND link_flags " -L${CUDAToolkit_LIBRARY_DIR} -lcudart_static -ldl -lrt")
+endif()
+
 # Relative to the file itself, so that the installed tree can be moved.
 file(RELATIVE_PATH pc_to_prefix "/prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig" /prefix)
 string(REGEX REPLACE "/$" "" pc_to_prefix "${pc_to_prefix}")
