@@ -1,5 +1,7 @@
 #include "core/backend.h"
 
+#include "core/error.h"
+
 namespace qwen {
 namespace {
 
@@ -13,6 +15,15 @@ class Replay : public Program {
   Plan plan_;
 };
 
+// The error of an op that failed while it ran, with the op's name.
+Error named(const Error& error, const Op& op, const Tap& tap) {
+  ErrorInfo info = error.info();
+  info.message += ", in " + std::string(name(op));
+  if (!tap.name.empty()) info.message += " " + std::string(tap.name);
+  if (tap.layer >= 0) info.message += " of layer " + std::to_string(tap.layer);
+  return Error(std::move(info));
+}
+
 }  // namespace
 
 void Backend::operator()(const Op& op, Tap tap) {
@@ -22,7 +33,12 @@ void Backend::operator()(const Op& op, Tap tap) {
     return;
   }
   if (observer_ != nullptr) observer_->before(op, tap);
-  std::visit([this](const auto& o) { run(o); }, op);
+  try {
+    std::visit([this](const auto& o) { run(o); }, op);
+  } catch (const Error& error) {
+    if (error.info().exit != Exit::kFailed) throw;
+    throw named(error, op, tap);
+  }
   if (observer_ != nullptr) observer_->after(op, tap);
 }
 

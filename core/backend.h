@@ -120,7 +120,8 @@ class Backend {
   Observer* observer_ = nullptr;
 };
 
-// Records or observes for a scope, and puts back what was set before, whatever happens within.
+// Records or observes (or, with null, does not observe) for a scope, and puts back what was set
+// before, whatever happens within.
 class RecordingScope {
  public:
   RecordingScope(Backend& backend, Plan& tape)
@@ -136,8 +137,8 @@ class RecordingScope {
 
 class ObservingScope {
  public:
-  ObservingScope(Backend& backend, Observer& observer)
-      : backend_(backend), before_(backend.observe(&observer)) {}
+  ObservingScope(Backend& backend, Observer* observer)
+      : backend_(backend), before_(backend.observe(observer)) {}
   ObservingScope(const ObservingScope&) = delete;
   ObservingScope& operator=(const ObservingScope&) = delete;
   ~ObservingScope() { backend_.observe(before_); }

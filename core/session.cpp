@@ -99,6 +99,14 @@ Session::Session(const Model& model, Backend& backend, const SessionOptions& opt
   results_memory_ = backend.allocate_host(kRing * chosen_.bytes());
 }
 
+Session::~Session() {
+  try {
+    drain();  // what is queued writes to memory of this session
+  } catch (const Error&) {
+    // The device has failed: nothing is under way any more, and whoever waited has been told.
+  }
+}
+
 Step Session::bind(std::int64_t n_tokens, std::int64_t n_rows, bool decode) const {
   return {ids_.slice(0, n_tokens), pos_.slice(0, n_tokens), seq_.slice(0, n_tokens),
           rows_.slice(0, n_rows), decode};
@@ -193,7 +201,6 @@ Sample Session::sample_op(const Tensor& logits) const {
 }
 
 void Session::queue_result(std::vector<TokenInput> input, bool follows) {
-  require(queue_.size() < kRing, "too many steps queued");
   std::byte* result = results_memory_.get() + next_result_ * chosen_.bytes();
   next_result_ = (next_result_ + 1) % kRing;
   const std::uint64_t read = backend_.read_later(result, chosen_);
@@ -208,6 +215,7 @@ void Session::queue_sample() {
 }
 
 void Session::queue_decode() {
+  require(queue_.size() < kRing, "too many steps queued");
   // The rows of the choice before, each one position on.
   const std::vector<TokenInput>& before = queue_.empty() ? last_input_ : queue_.back().input;
   std::vector<TokenInput> input;
@@ -222,13 +230,16 @@ void Session::queue_decode() {
   } else {
     decode.program->run();
   }
-  logits_ = decode.logits;
+  // A choice was made from them already; another one would not know where the rows are by now.
+  logits_ = {};
   queue_result(std::move(input), true);
 }
 
 const Session::Decode& Session::decode_program(std::int64_t n_rows) {
-  Decode& decode = decode_programs_[n_rows];
-  if (decode.program != nullptr) return decode;
+  if (const auto made = decode_programs_.find(n_rows); made != decode_programs_.end()) {
+    return made->second;
+  }
+  Decode decode;
   const Step step = bind(n_rows, n_rows, true);
   arena_.reset();
   {
@@ -236,11 +247,11 @@ const Session::Decode& Session::decode_program(std::int64_t n_rows) {
     const Sample sample = sample_op(Tensor(nullptr, DType::kF32, {n_rows, model_.shape().n_vocab}));
     backend_(Advance{step.ids, step.pos, step.seq, step.rows, sample.pos, sample.out, sample.seq},
              {"advance"});
-    decode.logits = model_.forward(backend_, step, kv_, arena_, options_.n_layers);
-    backend_(sample_op(decode.logits), {"token"});
+    const Tensor logits = model_.forward(backend_, step, kv_, arena_, options_.n_layers);
+    backend_(sample_op(logits), {"token"});
   }
   decode.program = backend_.compile(decode.plan);
-  return decode;
+  return decode_programs_.emplace(n_rows, std::move(decode)).first->second;
 }
 
 std::vector<std::int32_t> Session::take() {
@@ -280,7 +291,7 @@ void Session::fail_not_finite(const std::vector<TokenInput>& input) {
   // Run the step again, watched: writing the same keys and values twice changes nothing.
   FiniteObserver finder(backend_);
   {
-    const ObservingScope observing(backend_, finder);
+    const ObservingScope observing(backend_, &finder);
     step(std::vector<TokenInput>(input));
   }
   throw Error(

@@ -39,6 +39,9 @@ class Session {
   // all memory of tensors; steps allocate only small host vectors. Throws Error
   // (Exit::kOutOfMemory).
   Session(const Model& model, Backend& backend, const SessionOptions& options);
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
 
   // Runs one step. Within a sequence the positions must follow on what is cached; keys and values
   // at those positions are replaced. Returns the logits (n_rows, n_vocab), one row for each token
@@ -94,7 +97,6 @@ class Session {
   struct Decode {
     Plan plan;
     std::unique_ptr<Program> program;
-    Tensor logits;
   };
 
   void require_id(std::int32_t id) const;

@@ -252,6 +252,20 @@ TEST(Session, WhatWasQueuedIsForgottenByTheNextStep) {
   EXPECT_EQ(code_of([&] { session.take(); }), "invalid_step");
 }
 
+TEST(Session, RefusesWhatItCouldNotKeepAccountOf) {
+  QueueingBackend backend;
+  CountingModel model;
+  Session session(model, backend, {.ctx = 16});
+  session.prefill(0, std::vector<std::int32_t>{1});
+  session.queue_sample();
+  for (int i = 0; i < 7; ++i) session.queue_decode();
+  EXPECT_EQ(code_of([&] { session.queue_decode(); }), "invalid_step") << "too many at once";
+  for (int i = 0; i < 8; ++i) EXPECT_EQ(session.take(), std::vector<std::int32_t>{2 + i});
+  session.queue_decode();
+  EXPECT_EQ(session.take(), std::vector<std::int32_t>{0}) << "and nothing was lost";
+  EXPECT_EQ(code_of([&] { session.sample(); }), "invalid_step") << "that choice was made already";
+}
+
 TEST(Session, NamesTheStepOfAQueuedTokenThatIsNotFinite) {
   QueueingBackend backend;
   CountingModel model;
@@ -262,6 +276,24 @@ TEST(Session, NamesTheStepOfAQueuedTokenThatIsNotFinite) {
   model.flatten(std::nanf(""));
   session.queue_decode();
   EXPECT_EQ(code_of([&] { session.take(); }), "not_finite");
+}
+
+// Fails in every Embed.
+class FailingBackend : public ReferenceBackend {
+ protected:
+  using ReferenceBackend::run;
+  void run(const Embed&) override { throw Error({.code = "broken", .message = "it broke"}); }
+};
+
+TEST(Backend, NamesTheOpThatFailed) {
+  FailingBackend backend;
+  std::array<float, 8> data{};
+  std::int32_t id = 0;
+  const Embed op{Tensor(data.data(), DType::kF32, {1, 2}),
+                 Tensor(data.data() + 4, DType::kF32, {2, 2}), Tensor(&id, DType::kI32, {1})};
+  const ErrorInfo info = error_of([&] { backend(op, {"embed", 3}); });
+  EXPECT_EQ(info.code, "broken");
+  EXPECT_EQ(info.message, "it broke, in Embed embed of layer 3");
 }
 
 TEST(Session, DrawsForThePositionThatTheTokenWillHave) {

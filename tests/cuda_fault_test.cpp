@@ -1,7 +1,9 @@
-// A failing allocation of the CUDA backend, at each site in turn: a typed error, and nothing is
-// left behind.
+// Faults of the CUDA backend. A failing allocation, at each site in turn: a typed error, and
+// nothing is left behind. A kernel that reads what it must not: the error names the op.
 #include <gtest/gtest.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <optional>
 
 #include "backends/cuda/cuda_backend.h"
@@ -54,6 +56,31 @@ TEST(CudaFaults, EveryFailingAllocationIsATypedErrorAndNoLeak) {
     std::optional<cuda::Allocator> counter;
     EXPECT_NO_THROW(run_model({.level = level}, counter));
   }
+}
+
+// Reads far outside its table, which the device reports only when the kernel has run.
+void read_outside() {
+  CudaBackend backend({.sync = true});
+  const Buffer memory = backend.allocate(4096);
+  const std::int32_t far = 1 << 30;
+  const Tensor ids(memory.get(), DType::kI32, {1});
+  backend.write(ids, &far);
+  const Tensor table(memory.get() + 1024, DType::kF32, {2, 64});
+  const Tensor out(memory.get() + 2048, DType::kF32, {1, 64});
+  try {
+    backend(Embed{out, table, ids}, {"embed", 7});
+    std::fprintf(stderr, "nothing failed\n");
+  } catch (const Error& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+  }
+  std::_Exit(0);  // the device context is lost
+}
+
+TEST(CudaFaultsDeathTest, AFaultInAKernelNamesTheOpWithSync) {
+  const cuda::DeviceInfo device = cuda::probe_device();
+  if (!device.usable) GTEST_SKIP() << "cuda cannot be used here: " << device.why_not;
+  GTEST_FLAG_SET(death_test_style, "threadsafe");  // a process of its own, not a fork of this one
+  EXPECT_EXIT(read_outside(), ::testing::ExitedWithCode(0), "in Embed embed of layer 7");
 }
 
 }  // namespace

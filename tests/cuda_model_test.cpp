@@ -326,17 +326,35 @@ TEST_P(CudaModelTest, GenerateGivesTheIdsOfTheCpu) {
   }
 }
 
+// Reads what every op made, as trace and profile do.
+class ReadingObserver : public Observer {
+ public:
+  explicit ReadingObserver(Backend& backend) : backend_(backend) {}
+  void after(const Op& op, const Tap&) override {
+    Op copy = op;
+    const Tensor out = *operands(copy).front().tensor;
+    std::vector<std::byte> bytes(out.bytes());
+    backend_.read(bytes.data(), out);
+    ++n_ops;
+  }
+  int n_ops = 0;
+
+ private:
+  Backend& backend_;
+};
+
 TEST_P(CudaModelTest, SyncAndObserverChangeNoBit) {
   const std::vector<Ids> prompts = {random_text(11, 60)};
   const DecodeOptions options{.kv_dtype = DType::kF16};
   const Decoded want = decode(GetParam(), backend(Level::kEager, false), prompts, options);
   const auto sync = make_backend(device_kind(), {.cuda = {.level = Level::kEager, .sync = true}});
   EXPECT_TRUE(decode(GetParam(), *sync, prompts, options) == want);
-  Observer observer;
   for (const Level level : {Level::kGraph, Level::kFused}) {
-    const ObservingScope observing(backend(level, false), observer);
+    ReadingObserver observer(backend(level, false));
+    const ObservingScope observing(backend(level, false), &observer);
     EXPECT_TRUE(decode(GetParam(), backend(level, false), prompts, options) == want)
         << "watched, a backend runs op by op";
+    EXPECT_GT(observer.n_ops, 24 * 20);
   }
 }
 

@@ -101,6 +101,13 @@ double relative_error(const std::vector<float>& got, const std::vector<float>& w
   return error / largest;
 }
 
+// Sanitizers slow a step down by a factor of ten and more: there a few texts stand for all.
+#ifdef __SANITIZE_ADDRESS__
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = false;
+#endif
+
 // Without operands that are rounded.
 class ExactRealModel : public RealModel {};
 
@@ -142,7 +149,8 @@ TEST_P(RealModel, LogProbabilitiesMatchTheReference) {
   ASSERT_EQ(texts.size(), 8u);
   std::sort(texts.begin(), texts.end(),
             [](const json& a, const json& b) { return a["ids"].size() < b["ids"].size(); });
-  if (ref) texts.resize(2);  // the scalar reference takes about a second per token
+  if (ref || kSanitized) texts.resize(2);  // the scalar reference takes about a second per token
+  if (ref && kSanitized) texts.resize(1);
 
   constexpr std::int64_t kRows = 64;
   Session session(*loaded_->model, *loaded_->backend, session_options(1024, kRows));
@@ -215,7 +223,10 @@ TEST_P(FastRealModel, GreedyAnswersMatchTheReference) {
   std::int64_t steps = 0;
   std::int64_t asked = 0;
   double widest = 0;  // margin where an answer left
-  for (const json& golden : golden_lines("greedy.jsonl")) {
+  std::vector<json> answers = golden_lines("greedy.jsonl");
+  ASSERT_EQ(answers.size(), 20u);
+  if (kSanitized) answers.resize(2);
+  for (const json& golden : answers) {
     const std::vector<std::int32_t> prompt = golden["prompt_ids"];
     const std::vector<std::int32_t> want = golden["ids"];
     session.reset(0);

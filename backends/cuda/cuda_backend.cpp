@@ -100,11 +100,9 @@ Tensor CudaBackend::place_weight(const Tensor& host) { return weights_.place(hos
 
 void CudaBackend::reserve_workspace(std::size_t bytes) {
   if (bytes <= workspace_bytes_) return;
-  cuda::check(cudaStreamSynchronize(stream_));
-  workspace_.reset();
-  workspace_ = allocator_.device(bytes);
+  workspaces_.push_back(allocator_.device(bytes));
   workspace_bytes_ = bytes;
-  launch_.workspace = workspace_.get();
+  launch_.workspace = workspaces_.back().get();
 }
 
 void CudaBackend::need_cublas() {
@@ -124,7 +122,7 @@ void CudaBackend::reserve(const Plan& plan) {
 }
 
 void CudaBackend::execute_unobserved(const Plan& plan) {
-  if (options_.level != CudaOptions::Level::kFused) return replay(plan);
+  if (options_.level != CudaOptions::Level::kFused || options_.sync) return replay(plan);
   reserve(plan);
   cuda::run_fused(plan, launch_, [this](const Node& node) { (*this)(node.op, node.tap); });
 }
@@ -134,6 +132,8 @@ std::unique_ptr<Program> CudaBackend::compile(Plan plan) {
     return Backend::compile(std::move(plan));
   }
   reserve(plan);
+  // An observer would read while the launches are only captured.
+  const ObservingScope unobserved(*this, nullptr);
   return std::make_unique<cuda::GraphProgram>(stream_, [&] { execute(plan); });
 }
 

@@ -71,7 +71,8 @@ class CudaBackend : public Backend {
   cuda::Stream stream_;
   cuda::WeightStore weights_;
   cuda::Launch launch_;
-  Buffer workspace_;
+  // The last one is in use; graphs that were captured before it was needed still use the others.
+  std::vector<Buffer> workspaces_;
   std::size_t workspace_bytes_ = 0;
   Buffer counters_;
   std::unique_ptr<cuda::Cublas> cublas_;

@@ -2,6 +2,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include "backends/cuda/repack.h"
+
 namespace qwen::cuda {
 namespace {
 
@@ -48,6 +50,10 @@ DeviceInfo probe_device() {
   if (properties.major < kLeastMajor) {
     device.why_not =
         "compute capability " + capability + " is below " + std::to_string(kLeastMajor) + ".0";
+    return device;
+  }
+  if (!has_device_code()) {
+    device.why_not = "this build has no code for compute capability " + capability;
     return device;
   }
   std::size_t total = 0;

@@ -14,6 +14,7 @@ enum class Start { kInOrder, kMayOverlap };
 template <class... Parameters, class... Arguments>
 void launch_kernel(void (*kernel)(Parameters...), Start start, dim3 grid, dim3 block,
                    std::size_t shared_bytes, const Launch& on, Arguments&&... arguments) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;  // no rows
   cudaLaunchAttribute overlap{};
   overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   overlap.val.programmaticStreamSerializationAllowed = 1;

@@ -42,6 +42,13 @@ void queue(const Copy& c, std::int64_t n, cudaStream_t stream) {
 
 }  // namespace
 
+bool has_device_code() {
+  cudaFuncAttributes attributes{};
+  const bool found = cudaFuncGetAttributes(&attributes, copy_field) == cudaSuccess;
+  if (!found) cudaGetLastError();
+  return found;
+}
+
 void to_planes(std::byte* planes, const std::byte* blocks, DType dtype, std::int64_t n_blocks,
                std::int64_t first, std::int64_t n, cudaStream_t stream) {
   const auto block_bytes = static_cast<int>(info(dtype).block_bytes);

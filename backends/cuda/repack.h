@@ -18,4 +18,7 @@ void to_planes(std::byte* planes, const std::byte* blocks, DType dtype, std::int
 void from_planes(std::byte* blocks, const std::byte* planes, DType dtype, std::int64_t n_blocks,
                  std::int64_t first, std::int64_t n, cudaStream_t stream);
 
+// Whether this build has machine code for the current device: asks for a kernel of this file.
+bool has_device_code();
+
 }  // namespace qwen::cuda

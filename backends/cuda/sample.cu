@@ -10,6 +10,7 @@
 #include "backends/cuda/launch_kernel.h"
 #include "backends/cuda/tile/reduce.cuh"
 #include "backends/cuda/tile/sample_rank.cuh"
+#include "core/error.h"
 
 namespace qwen::cuda {
 namespace {
@@ -376,6 +377,11 @@ void launch(const Sample& op, const Launch& on) {
   const std::int64_t n_rows = op.logits.rows();
   const std::int64_t n_vocab = op.logits.cols();
   if (n_rows == 0) return;
+  if (n_rows * kRowCounters > kCounters) {
+    throw Error({.code = "too_many_rows",
+                 .message = "Sample of " + std::to_string(n_rows) + " rows at once, at most " +
+                            std::to_string(kCounters / kRowCounters)});
+  }
   auto* maxima = reinterpret_cast<Rank*>(on.workspace);
   auto* sums = reinterpret_cast<double*>(maxima + n_rows * kMaxSlices);
   auto* list = reinterpret_cast<Rank*>(sums + n_rows * kMaxSlices);

@@ -12,8 +12,8 @@ namespace qwen::cuda {
 std::byte* WeightStore::take(std::size_t bytes) {
   const std::size_t size = (bytes + kAlignment - 1) / kAlignment * kAlignment;
   if (blocks_.empty() || size > block_bytes_ - used_) {
-    // A tensor that fills a block by itself gets its own, and the one in use stays open.
-    if (size > kBlockBytes / 4) {
+    // A large tensor gets its own memory, and the block in use stays open: little of it is lost.
+    if (size > kBlockBytes / 16) {
       blocks_.insert(blocks_.begin(), allocator_.device(size));
       return blocks_.front().get();
     }

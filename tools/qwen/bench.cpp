@@ -89,9 +89,13 @@ class Bench : public Command {
     Report report{.model = model.description(), .device = engine.description()};
     // A quarter: the buffer must not push the model out of memory.
     const auto at_most = static_cast<std::size_t>(free_memory(engine.device()) / 4);
-    report.bandwidth = engine.device().kind == "cuda"
-                           ? measure_stream_limit(engine.backend(), at_most)
-                           : measure_read_bandwidth(engine.threads(), at_most);
+    try {
+      report.bandwidth = engine.device().kind == "cuda"
+                             ? measure_stream_limit(engine.backend(), at_most)
+                             : measure_read_bandwidth(engine.threads(), at_most);
+    } catch (const Error& error) {
+      if (error.info().exit != Exit::kOutOfMemory) throw;  // the limit stays unknown
+    }
     const auto session = engine.make_session(ctx, limits);
     count_bytes(*session, report);
     if (!output_.json) console.write(header(report));
@@ -177,7 +181,7 @@ class Bench : public Command {
   static void count_bytes(Session& session, Report& report) {
     StepBytes counter;
     {
-      const ObservingScope observing(session.backend(), counter);
+      const ObservingScope observing(session.backend(), &counter);
       const TokenInput token{0, 0, 0, true};
       session.step({&token, 1});
     }
@@ -234,7 +238,7 @@ class Bench : public Command {
   template <class F>
   static std::vector<Profile::Row> profiled(Session& session, std::int64_t kv_len, const F& once) {
     Profile profile(session.backend(), kv_len);
-    const ObservingScope observing(session.backend(), profile);
+    const ObservingScope observing(session.backend(), &profile);
     once();
     return profile.rows();
   }

@@ -10,6 +10,9 @@ namespace {
 
 bool same(const Tensor& a, const Tensor& b) { return a.data == b.data && a.bytes() == b.bytes(); }
 
+// A group stores its result while other blocks may still read its input: they must not share
+// memory.
+
 // The ops of nodes [first, ...) if they have these types, else nullopt.
 template <class... Ops>
 std::optional<std::tuple<const Ops*...>> match(const Plan& plan, std::size_t first) {
@@ -31,12 +34,14 @@ bool is_norm_qkv(const Plan& plan, std::size_t first) {
          same(q_bias->x, q->out) && same(k_bias->x, k->out) && same(v_bias->x, v->out) &&
          same(rope_q->x, q->out) && same(rope_k->x, k->out) && same(write->k, k->out) &&
          same(write->v, v->out) && same(rope_q->pos, write->pos) && same(rope_k->pos, write->pos) &&
-         same(rope_q->inv_freq, rope_k->inv_freq);
+         same(rope_q->inv_freq, rope_k->inv_freq) && !q->out.overlaps(norm->x);
 }
 
 bool is_project_add(const Plan& plan, std::size_t first) {
   const auto ops = match<Gemm, Add>(plan, first);
-  return ops && same(std::get<1>(*ops)->y, std::get<0>(*ops)->out);
+  if (!ops) return false;
+  const auto& [project, add] = *ops;
+  return same(add->y, project->out) && !add->x.overlaps(project->x);
 }
 
 bool is_feed_forward(const Plan& plan, std::size_t first) {
@@ -45,12 +50,14 @@ bool is_feed_forward(const Plan& plan, std::size_t first) {
   const auto& [norm, gate, up, glu, down, add] = *ops;
   return same(gate->x, norm->out) && same(up->x, norm->out) && same(glu->gate, gate->out) &&
          same(glu->up, up->out) && same(down->x, glu->out) && same(add->y, down->out) &&
-         same(add->x, norm->x);
+         same(add->x, norm->x) && !glu->out.overlaps(norm->x);
 }
 
 bool is_norm_project(const Plan& plan, std::size_t first) {
   const auto ops = match<RmsNorm, Gemm>(plan, first);
-  return ops && same(std::get<1>(*ops)->x, std::get<0>(*ops)->out);
+  if (!ops) return false;
+  const auto& [norm, project] = *ops;
+  return same(project->x, norm->out) && !project->out.overlaps(norm->x);
 }
 
 struct Rule {
