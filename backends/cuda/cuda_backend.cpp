@@ -62,8 +62,8 @@ Contract CudaBackend::contract(const Op& op) const {
     return {.sum_depth = (norm->x.cols() + 255) / 256 + 5 + 8};
   }
   if (const auto* gemm = std::get_if<Gemm>(&op)) {
-    return needs_cublas(*gemm) ? cuda::multiply_contract(*gemm, options_.exact)
-                               : cuda::gemv_contract(*gemm);
+    return cuda::uses_gemv(*gemm, launch_) ? cuda::gemv_contract(*gemm)
+                                           : cuda::multiply_contract(*gemm, options_.exact);
   }
   if (const auto* attention = std::get_if<Attention>(&op)) {
     return cuda::attention_contract(*attention, options_.exact);
@@ -116,7 +116,7 @@ void CudaBackend::reserve(const Plan& plan) {
   for (const Node& node : plan) {
     bytes = std::max(bytes, cuda::workspace_bytes(node.op, launch_.n_sms, options_.exact));
     const auto* gemm = std::get_if<Gemm>(&node.op);
-    if (gemm != nullptr && needs_cublas(*gemm)) need_cublas();
+    if (gemm != nullptr && !cuda::uses_gemv(*gemm, launch_)) need_cublas();
   }
   reserve_workspace(bytes);
 }
@@ -137,16 +137,12 @@ std::unique_ptr<Program> CudaBackend::compile(Plan plan) {
   return std::make_unique<cuda::GraphProgram>(stream_, [&] { execute(plan); });
 }
 
-bool CudaBackend::needs_cublas(const Gemm& op) const {
-  return op.x.shape[0] > cuda::kGemvTokens || !cuda::fits_gemv(1, op.x.cols(), launch_);
-}
-
 template <class T>
 void CudaBackend::queue(const T& op) {
   // reserve() has seen to it for the steps of a session; an op run by itself may need more.
   reserve_workspace(cuda::workspace_bytes(Op(op), launch_.n_sms, options_.exact));
   if constexpr (std::is_same_v<T, Gemm>) {
-    if (needs_cublas(op)) need_cublas();
+    if (!cuda::uses_gemv(op, launch_)) need_cublas();
   }
   cuda::launch(op, launch_);
   if (options_.sync) cuda::check(cudaStreamSynchronize(stream_));

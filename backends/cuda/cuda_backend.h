@@ -48,7 +48,6 @@ class CudaBackend : public Backend {
   // Launches `op`, with what it needs at hand.
   template <class T>
   void queue(const T& op);
-  bool needs_cublas(const Gemm& op) const;
   void need_cublas();
   void reserve_workspace(std::size_t bytes);
 

@@ -14,12 +14,8 @@ __global__ void embed_plain(float* out, const T* table, const int* ids, int dim)
   tile::wait_for_inputs();
   const int c = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);
   if (c >= dim) return;
-  const T value = table[std::int64_t{ids[blockIdx.y]} * dim + c];
-  float v = 0;
-  if constexpr (std::is_same_v<T, float>) v = value;
-  if constexpr (std::is_same_v<T, __half>) v = __half2float(value);
-  if constexpr (std::is_same_v<T, __nv_bfloat16>) v = __bfloat162float(value);
-  out[std::int64_t{blockIdx.y} * dim + c] = v;
+  out[std::int64_t{blockIdx.y} * dim + c] =
+      tile::to_float(table[std::int64_t{ids[blockIdx.y]} * dim + c]);
 }
 
 template <class Format>

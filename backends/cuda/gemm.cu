@@ -7,6 +7,7 @@
 #include "backends/cuda/gemm.h"
 
 #include "backends/cuda/cublas.h"
+#include "backends/cuda/elementwise.h"
 #include "backends/cuda/gemv.cuh"
 
 namespace qwen::cuda {
@@ -16,7 +17,6 @@ namespace {
 constexpr std::size_t kDecodedBytes = std::size_t{64} << 20;
 // Decoded weights are stored times this: the smallest normal half is then 2^-22, the largest 255.
 constexpr float kWeightScale = 0x1p8f;
-constexpr int kThreads = 256;
 
 std::size_t rounded(std::size_t bytes) { return (bytes + 255) / 256 * 256; }
 
@@ -46,7 +46,7 @@ struct GemmJob {
 __global__ void round_to_halves(__half* out, const float* x, std::int64_t n) {
   tile::let_next_start();
   tile::wait_for_inputs();
-  const std::int64_t i = (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) * 4;
+  const std::int64_t i = (std::int64_t{blockIdx.x} * kElementThreads + threadIdx.x) * 4;
   if (i + 3 < n) {
     const float4 v = *reinterpret_cast<const float4*>(x + i);
     const __half2 a = __floats2half2_rn(v.x * tile::kScale, v.y * tile::kScale);
@@ -65,7 +65,7 @@ __device__ void store(__half* out, float v) { *out = __float2half_rn(v * kWeight
 template <class Format, class T>
 __global__ void decode_blocks(T* out, const std::byte* data, std::int64_t n_blocks,
                               std::int64_t first_chunk, std::int64_t n_chunks) {
-  const std::int64_t n = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  const std::int64_t n = std::int64_t{blockIdx.x} * kElementThreads + threadIdx.x;
   const int t = static_cast<int>(n % 4);
   if (n / 4 >= n_chunks) return;
   const std::int64_t g = first_chunk + n / 4;
@@ -79,17 +79,11 @@ __global__ void decode_blocks(T* out, const std::byte* data, std::int64_t n_bloc
   }
 }
 
-__device__ float to_float(__half v) { return __half2float(v); }
-__device__ float to_float(__nv_bfloat16 v) { return __bfloat162float(v); }
-__device__ float to_float(float v) { return v; }
-
 template <class From, class T>
 __global__ void convert(T* out, const From* in, std::int64_t n) {
-  const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (i < n) store(out + i, to_float(in[i]));
+  const std::int64_t i = std::int64_t{blockIdx.x} * kElementThreads + threadIdx.x;
+  if (i < n) store(out + i, tile::to_float(in[i]));
 }
-
-unsigned blocks_for(std::int64_t n) { return static_cast<unsigned>((n + kThreads - 1) / kThreads); }
 
 template <class Format>
 struct DecodeRows;
@@ -99,8 +93,8 @@ struct DecodeRows<tile::Blocks<Format>> {
   static void run(T* out, const tile::Weights& w, std::int64_t first, std::int64_t rows,
                   const Launch& on) {
     const std::int64_t per_row = w.n_cols / 32;
-    launch_kernel(decode_blocks<Format, T>, Start::kInOrder, blocks_for(rows * per_row * 4),
-                  kThreads, 0, on, out, w.data, w.n_blocks, first * per_row, rows * per_row);
+    launch_kernel(decode_blocks<Format, T>, Start::kInOrder, element_blocks(rows * per_row * 4),
+                  kElementThreads, 0, on, out, w.data, w.n_blocks, first * per_row, rows * per_row);
   }
 };
 template <class From>
@@ -108,8 +102,9 @@ struct ConvertRows {
   template <class T>
   static void run(T* out, const tile::Weights& w, std::int64_t first, std::int64_t rows,
                   const Launch& on) {
-    launch_kernel(convert<From, T>, Start::kInOrder, blocks_for(rows * w.n_cols), kThreads, 0, on,
-                  out, reinterpret_cast<const From*>(w.data) + first * w.n_cols, rows * w.n_cols);
+    launch_kernel(convert<From, T>, Start::kInOrder, element_blocks(rows * w.n_cols),
+                  kElementThreads, 0, on, out,
+                  reinterpret_cast<const From*>(w.data) + first * w.n_cols, rows * w.n_cols);
   }
 };
 template <>
@@ -162,6 +157,10 @@ void multiply_f32(const Tensor& out, const Tensor& x, const Tensor& weight, bool
 }
 
 }  // namespace
+
+bool uses_gemv(const Gemm& op, const Launch& on) {
+  return op.x.shape[0] <= kGemvTokens && fits_gemv(1, op.x.cols(), on);
+}
 
 bool fits_gemv(std::int64_t n_tokens, std::int64_t n_cols, const Launch& on) {
   return n_tokens <= gemv_max_tokens(n_cols, on);
@@ -217,13 +216,13 @@ void multiply(const Tensor& out, const Tensor& x, const Tensor& weight, bool add
               const Launch& on) {
   if (multiplies_f32(weight.dtype, on.exact)) return multiply_f32(out, x, weight, add, on);
   auto* halves = reinterpret_cast<__half*>(on.workspace);
-  launch_kernel(round_to_halves, Start::kMayOverlap, blocks_for((x.size() + 3) / 4), kThreads, 0,
-                on, halves, x.f32(), x.size());
+  launch_kernel(round_to_halves, Start::kMayOverlap, element_blocks((x.size() + 3) / 4),
+                kElementThreads, 0, on, halves, x.f32(), x.size());
   multiply_halves(out, on.workspace, weight, add, halves_bytes(x.shape[0], x.shape[1]), on);
 }
 
 void launch(const Gemm& op, const Launch& on) {
-  if (op.x.shape[0] <= kGemvTokens && fits_gemv(1, op.x.shape[1], on)) {
+  if (uses_gemv(op, on)) {
     gemv({.out = op.out, .x = op.x, .weight = op.weight}, on);
   } else {
     multiply(op.out, op.x, op.weight, false, on);

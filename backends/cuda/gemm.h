@@ -21,6 +21,8 @@ struct GemvCall {
   bool add = false;  // out += instead of out =
 };
 void gemv(const GemvCall& call, const Launch& on);
+// Whether the Gemm op goes this way, and not through cuBLAS.
+bool uses_gemv(const Gemm& op, const Launch& on);
 // Whether one launch can take that many tokens.
 bool fits_gemv(std::int64_t n_tokens, std::int64_t n_cols, const Launch& on);
 

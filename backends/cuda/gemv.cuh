@@ -56,6 +56,14 @@ void with_format(DType dtype, Action&& action) {
   }
 }
 
+// The same for columns that are no multiple of 32, which blocks never are.
+template <class Action>
+void with_ragged_format(DType dtype, Action&& action) {
+  if (dtype == DType::kF32) action.template operator()<tile::Wide<float, true>>();
+  if (dtype == DType::kBF16) action.template operator()<tile::Wide<__nv_bfloat16, true>>();
+  if (dtype == DType::kF16) action.template operator()<tile::Halves<true>>();
+}
+
 // The kernel's own shared arrays, and what the system takes of each block.
 inline constexpr std::size_t kGemvStaticBytes = 10 << 10;
 
@@ -64,14 +72,6 @@ inline int gemv_max_tokens(std::int64_t n_cols, const Launch& on) {
   const std::size_t one = tile::gemv_shared_bytes(1, static_cast<int>(n_cols), true);
   const std::size_t fit = (on.max_shared_bytes - kGemvStaticBytes) / one;
   return static_cast<int>(std::min<std::size_t>(tile::kTokens, fit));
-}
-
-// The same for columns that are no multiple of 32, which blocks never are.
-template <class Action>
-void with_ragged_format(DType dtype, Action&& action) {
-  if (dtype == DType::kF32) action.template operator()<tile::Wide<float, true>>();
-  if (dtype == DType::kBF16) action.template operator()<tile::Wide<__nv_bfloat16, true>>();
-  if (dtype == DType::kF16) action.template operator()<tile::Halves<true>>();
 }
 
 // A block gets this much without being asked for more.
@@ -102,4 +102,5 @@ void launch_gemv(const Job& job, const Launch& on) {
     launch_gemv_warps<Format, tile::kManyWarps>(job, on);
   }
 }
+
 }  // namespace qwen::cuda

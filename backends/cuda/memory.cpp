@@ -22,37 +22,29 @@ namespace {
 
 }  // namespace
 
-void Allocator::begin(std::size_t bytes, const char* what) {
+Buffer Allocator::make(std::size_t bytes, const char* what,
+                       cudaError_t (*allocate)(void**, std::size_t),
+                       cudaError_t (*release)(void*)) {
   if (fail_at_ >= 0 && made_ >= fail_at_) out_of_memory(bytes, what);
   ++made_;
+  void* memory = nullptr;
+  if (allocate(&memory, std::max<std::size_t>(bytes, 1)) != cudaSuccess) {
+    cudaGetLastError();
+    out_of_memory(bytes, what);
+  }
+  ++*alive_;
+  return Buffer(static_cast<std::byte*>(memory), [alive = alive_, release](std::byte* p) {
+    release(p);
+    --*alive;
+  });
 }
 
 Buffer Allocator::device(std::size_t bytes) {
-  begin(bytes, "GPU memory");
-  void* memory = nullptr;
-  if (cudaMalloc(&memory, std::max<std::size_t>(bytes, 1)) != cudaSuccess) {
-    cudaGetLastError();
-    out_of_memory(bytes, "GPU memory");
-  }
-  ++*alive_;
-  return Buffer(static_cast<std::byte*>(memory), [alive = alive_](std::byte* p) {
-    cudaFree(p);
-    --*alive;
-  });
+  return make(bytes, "GPU memory", cudaMalloc, cudaFree);
 }
 
 Buffer Allocator::pinned(std::size_t bytes) {
-  begin(bytes, "pinned host memory");
-  void* memory = nullptr;
-  if (cudaMallocHost(&memory, std::max<std::size_t>(bytes, 1)) != cudaSuccess) {
-    cudaGetLastError();
-    out_of_memory(bytes, "pinned host memory");
-  }
-  ++*alive_;
-  return Buffer(static_cast<std::byte*>(memory), [alive = alive_](std::byte* p) {
-    cudaFreeHost(p);
-    --*alive;
-  });
+  return make(bytes, "pinned host memory", cudaMallocHost, cudaFreeHost);
 }
 
 Stream::Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }

@@ -21,10 +21,10 @@ class Allocator {
   Buffer device(std::size_t bytes);
   Buffer pinned(std::size_t bytes);
   int alive() const { return *alive_; }
-  int made() const { return made_; }
 
  private:
-  void begin(std::size_t bytes, const char* what);
+  Buffer make(std::size_t bytes, const char* what, cudaError_t (*allocate)(void**, std::size_t),
+              cudaError_t (*release)(void*));
 
   int fail_at_;
   int made_ = 0;

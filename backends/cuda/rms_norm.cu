@@ -3,7 +3,7 @@
 // Bytes: x, weight and out once (x twice, the second time from L1). Sums in FP32: per thread in
 // order, then over the lanes, then over the warps.
 #include "backends/cuda/launch_kernel.h"
-#include "backends/cuda/tile/reduce.cuh"
+#include "backends/cuda/tile/rms.cuh"
 
 namespace qwen::cuda {
 namespace {
@@ -11,17 +11,9 @@ namespace {
 constexpr int kThreads = 256;
 
 __global__ void rms_norm(float* out, const float* x, const float* weight, float eps, int dim) {
-  __shared__ float sums[kThreads / 32];
   x += std::int64_t{blockIdx.x} * dim;
   out += std::int64_t{blockIdx.x} * dim;
-  float sum = 0;
-  for (int i = static_cast<int>(threadIdx.x); i < dim; i += kThreads) sum += x[i] * x[i];
-  sum = tile::warp_sum(sum);
-  if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = sum;
-  __syncthreads();
-  sum = 0;
-  for (const float s : sums) sum += s;
-  const float scale = 1.0f / sqrtf(sum / static_cast<float>(dim) + eps);
+  const float scale = tile::block_inverse_rms<kThreads>(x, dim, eps);
   for (int i = static_cast<int>(threadIdx.x); i < dim; i += kThreads) {
     out[i] = x[i] * scale * weight[i];
   }

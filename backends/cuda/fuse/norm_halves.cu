@@ -6,25 +6,17 @@
 #include "backends/cuda/elementwise.h"
 #include "backends/cuda/tile/activation.cuh"
 #include "backends/cuda/tile/mma.cuh"
-#include "backends/cuda/tile/reduce.cuh"
+#include "backends/cuda/tile/rms.cuh"
 
 namespace qwen::cuda {
 namespace {
 
 __global__ void norm_halves(__half* out, const float* x, const float* weight, float eps, int dim) {
-  __shared__ float sums[kElementThreads / 32];
   tile::let_next_start();
   tile::wait_for_inputs();
   x += std::int64_t{blockIdx.x} * dim;
   out += std::int64_t{blockIdx.x} * dim;
-  float sum = 0;
-  for (int i = static_cast<int>(threadIdx.x); i < dim; i += kElementThreads) sum += x[i] * x[i];
-  sum = tile::warp_sum(sum);
-  if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = sum;
-  __syncthreads();
-  sum = 0;
-  for (const float s : sums) sum += s;
-  const float scale = 1.0f / sqrtf(sum / static_cast<float>(dim) + eps);
+  const float scale = tile::block_inverse_rms<kElementThreads>(x, dim, eps);
   for (int i = static_cast<int>(threadIdx.x); i < dim; i += kElementThreads) {
     out[i] = __float2half_rn(x[i] * scale * weight[i] * tile::kScale);
   }

@@ -51,6 +51,11 @@ __device__ inline float total(float hi, float lo) { return (hi + lo / kLoScale) 
 // for each of 8 warps), and kBlocksPerSm blocks fit on a multiprocessor with the registers that
 // this takes.
 
+// An element of a format without blocks, exact.
+__device__ inline float to_float(float v) { return v; }
+__device__ inline float to_float(__half v) { return __half2float(v); }
+__device__ inline float to_float(__nv_bfloat16 v) { return __bfloat162float(v); }
+
 // ---- F16: the weights are B as they are. kRagged: the columns are no multiple of 32.
 template <bool kRagged>
 struct Halves {
@@ -94,8 +99,6 @@ struct Wide {
   struct Raw {
     float w[8];
   };
-  __device__ static float value(float v) { return v; }
-  __device__ static float value(__nv_bfloat16 v) { return __bfloat162float(v); }
   __device__ static Raw load(const Weights& w, std::int64_t row, int chunk, int t) {
     const T* from = reinterpret_cast<const T*>(w.data) + row * w.n_cols + 32 * chunk + 8 * t;
     Raw r;
@@ -106,11 +109,11 @@ struct Wide {
       for (int v = 0; v < kVectors; ++v) bits[v] = __ldg(reinterpret_cast<const uint4*>(from) + v);
       const T* values = reinterpret_cast<const T*>(bits);
 #pragma unroll
-      for (int i = 0; i < 8; ++i) r.w[i] = value(values[i]);
+      for (int i = 0; i < 8; ++i) r.w[i] = to_float(values[i]);
     } else {
 #pragma unroll
       for (int i = 0; i < 8; ++i) {
-        r.w[i] = 32 * chunk + 8 * t + i < w.n_cols ? value(from[i]) : 0.0f;
+        r.w[i] = 32 * chunk + 8 * t + i < w.n_cols ? to_float(from[i]) : 0.0f;
       }
     }
     return r;

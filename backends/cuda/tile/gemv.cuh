@@ -15,7 +15,7 @@
 #pragma once
 
 #include "backends/cuda/tile/dot.cuh"
-#include "backends/cuda/tile/reduce.cuh"
+#include "backends/cuda/tile/rms.cuh"
 
 namespace qwen::cuda::tile {
 
@@ -153,11 +153,11 @@ __global__ void __launch_bounds__(32 * kWarps, gemv_blocks_per_sm<Format, kWarps
     sum_half_chunks(tokens, stride, job.n_tokens, sums);
     __syncthreads();
   }
-  float inverse_rms = 1;
+  float scale = 1;
   if (finishes && token < job.n_tokens && job.gain != nullptr) {
     float sum = 0;
     for (int w = 0; w < kWarps; ++w) sum += squares[token][w];
-    inverse_rms = 1.0f / sqrtf(sum / static_cast<float>(job.n_cols) + job.eps);
+    scale = inverse_rms(sum, job.n_cols, job.eps);
   }
 
   const Tokens x{tokens, stride, job.n_tokens};
@@ -192,7 +192,7 @@ __global__ void __launch_bounds__(32 * kWarps, gemv_blocks_per_sm<Format, kWarps
     if (finishes) {
       float sum = 0;
       for (int w = 0; w < kWarps; ++w) sum += partial[buffer][w][threadIdx.x];
-      sum *= inverse_rms;
+      sum *= scale;
       const float partner = __shfl_xor_sync(kAllLanes, sum, 4);
       if (token < job.n_tokens) {
         if (tile != static_cast<int>(blockIdx.x)) state = job.prepare(tile, token, row);
