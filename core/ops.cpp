@@ -117,6 +117,8 @@ void check(const Checker& c, const KvWrite& op) {
   c.f32(op.k, "k");
   c.f32(op.v, "v");
   c.require(op.v.rank == 3 && op.v.shape == op.k.shape, "k and v differ in shape");
+  c.f32(op.k_center, "k_center");
+  c.shape(op.k_center, {op.k.shape[1], op.k.shape[2]}, "k_center");
   check_cache(c, op.k_cache, op.v_cache, op.pos, op.seq, op.pages, op.k.shape[0]);
   c.require(op.k_cache.shape[1] == op.k.shape[1], "the cache has another n_kv_heads than k");
   c.require(op.k_cache.shape[3] == op.k.shape[2], "the cache has another head_dim than k");
@@ -196,6 +198,7 @@ Operands KvWrite::io() {
           {"v_cache", &v_cache, kInOut},
           {"k", &k, kIn},
           {"v", &v, kIn},
+          {"k_center", &k_center, kIn},
           {"pos", &pos, kIn},
           {"seq", &seq, kIn},
           {"pages", &pages, kIn}};
@@ -275,7 +278,7 @@ std::int64_t flops(const Op& op, std::int64_t kv_len) {
     std::int64_t operator()(const Gemm& o) const { return 2 * o.out.size() * o.x.cols(); }
     std::int64_t operator()(const AddBias& o) const { return o.x.size(); }
     std::int64_t operator()(const Rope& o) const { return 3 * o.x.size(); }
-    std::int64_t operator()(const KvWrite&) const { return 0; }
+    std::int64_t operator()(const KvWrite& o) const { return o.k.size(); }
     std::int64_t operator()(const Attention& o) const { return 4 * o.q.size() * kv_len; }
     std::int64_t operator()(const SiluMul& o) const { return 5 * o.out.size(); }
     std::int64_t operator()(const Add& o) const { return o.x.size(); }

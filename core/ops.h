@@ -68,21 +68,26 @@ struct Rope {
   Operands io();
 };
 
-// Stores the keys and values of a step in the paged cache (kv_layout.h).
+// Stores k - k_center and v of a step in the paged cache (kv_layout.h): the difference rounded to
+// F32, then to the cache's type. One vector taken from all keys of a head moves all scores of a
+// query by the same amount, which a softmax does not see; but what is common to the keys no longer
+// costs the digits in which they differ.
 struct KvWrite {
-  Tensor k_cache;  // (n_pages, n_kv_heads, page_tokens, head_dim) F32 or F16
-  Tensor v_cache;  // as k_cache
-  Tensor k;        // (n_tokens, n_kv_heads, head_dim) F32
-  Tensor v;        // as k
-  Tensor pos;      // (n_tokens) I32
-  Tensor seq;      // (n_tokens) I32
-  Tensor pages;    // (n_seqs, pages_per_seq) I32
+  Tensor k_cache;   // (n_pages, n_kv_heads, page_tokens, head_dim) F32 or F16
+  Tensor v_cache;   // as k_cache
+  Tensor k;         // (n_tokens, n_kv_heads, head_dim) F32
+  Tensor v;         // as k
+  Tensor k_center;  // (n_kv_heads, head_dim) F32
+  Tensor pos;       // (n_tokens) I32
+  Tensor seq;       // (n_tokens) I32
+  Tensor pages;     // (n_seqs, pages_per_seq) I32
   Operands io();
 };
 
 // Causal attention with grouped heads: token t of sequence s attends to the cached positions
 // 0..pos[t] of s; query head h reads key/value head h / (n_heads / n_kv_heads). Scores are scale *
-// q.k. lse is the log-sum-exp of the scaled scores, the observable that shows a wrong softmax.
+// q.k with the keys as they are cached. lse is the log-sum-exp of the scaled scores, the observable
+// that shows a wrong softmax.
 struct Attention {
   Tensor out;      // (n_tokens, n_heads, head_dim) F32
   Tensor lse;      // (n_tokens, n_heads) F32

@@ -95,6 +95,7 @@ OpCase kv_write_case(const Batch& batch, const Heads& h, DType dtype) {
                            v,
                            floats(m, r, {rows.n_tokens, h.n_kv_heads, h.head_dim}, 200),
                            floats(m, r, {rows.n_tokens, h.n_kv_heads, h.head_dim}),
+                           floats(m, r, {h.n_kv_heads, h.head_dim}, 200),
                            rows.pos,
                            rows.seq,
                            rows.pages};

@@ -94,6 +94,46 @@ TEST_P(ModelTest, LaterTokensDoNotReachEarlierOutputs) {
   }
 }
 
+TEST_P(ModelTest, KeysAreCenteredOnTheMeanOfTheRotatedBias) {
+  ReferenceBackend reference;
+  const PlacedModel placed(GetParam(), reference);
+  Session session(*placed.model, reference, {.ctx = 64});
+  Plan plan;
+  {
+    const RecordingScope recording(reference, plan);
+    session.prefill(0, random_text(2, 10));
+  }
+  const float* bias = nullptr;
+  const float* inv_freq = nullptr;
+  int n_layers = 0;
+  for (const Node& node : plan) {
+    if (node.tap.name == "k_bias") bias = std::get<AddBias>(node.op).bias.f32();
+    if (node.tap.name == "rope_k") inv_freq = std::get<Rope>(node.op).inv_freq.f32();
+    if (node.tap.name != "kv_write") continue;
+    ++n_layers;
+    const Tensor center = std::get<KvWrite>(node.op).k_center;
+    const std::int64_t head_dim = center.shape[1];
+    const std::int64_t half = head_dim / 2;
+    for (std::int64_t head = 0; head < center.shape[0]; ++head) {
+      const float* b = bias + head * head_dim;
+      for (std::int64_t i = 0; i < half; ++i) {
+        double low = 0;
+        double high = 0;
+        for (int pos = 0; pos < 4096; ++pos) {
+          const double angle = double{inv_freq[i]} * pos;
+          low += b[i] * std::cos(angle) - b[i + half] * std::sin(angle);
+          high += b[i + half] * std::cos(angle) + b[i] * std::sin(angle);
+        }
+        // Rounded to F32 once; the sum and the series differ by less in FP64.
+        const double allowed = 0x1p-23 * (std::abs(low) + std::abs(high)) / 4096 + 1e-9;
+        EXPECT_NEAR(center.f32()[head * head_dim + i], low / 4096, allowed) << head << " " << i;
+        EXPECT_NEAR(center.f32()[head * head_dim + i + half], high / 4096, allowed);
+      }
+    }
+  }
+  EXPECT_EQ(n_layers, placed.model->shape().n_layers);
+}
+
 TEST_P(ModelTest, SameBitsForAnyNumberOfThreadsOnEveryInstructionSet) {
   const std::vector<Ids> texts = {random_text(50, 6), random_text(7, 7)};
   for (const std::string_view isa : CpuBackend::usable_isas()) {

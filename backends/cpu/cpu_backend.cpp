@@ -142,12 +142,16 @@ void CpuBackend::run(const KvWrite& op) {
       kernels_->f32_to_f16(from, head_dim, cache.as<std::uint16_t>() + to);
     }
   };
+  reserve_scratch(static_cast<std::size_t>(head_dim));
+  float* centered = scratch(0);
   for (std::int64_t t = 0; t < op.k.shape[0]; ++t) {
     for (std::int64_t h = 0; h < heads; ++h) {
       const std::int64_t to =
           kv_offset(layout, op.pages.i32(), op.seq.i32()[t], h, op.pos.i32()[t], 0);
       const std::int64_t from = (t * heads + h) * head_dim;
-      store(op.k_cache, to, op.k.f32() + from);
+      std::transform(op.k.f32() + from, op.k.f32() + from + head_dim,
+                     op.k_center.f32() + h * head_dim, centered, std::minus<>());
+      store(op.k_cache, to, centered);
       store(op.v_cache, to, op.v.f32() + from);
     }
   }

@@ -9,6 +9,7 @@ namespace qwen::cuda {
 inline tile::KvTarget kv_target(const KvWrite& op) {
   return {op.k_cache.data,
           op.v_cache.data,
+          op.k_center.f32(),
           op.k_cache.dtype == DType::kF16,
           kv_layout(op.k_cache, op.pages),
           op.pages.i32(),

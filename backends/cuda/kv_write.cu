@@ -1,5 +1,6 @@
-// Stores keys and values (n_tokens, n_kv_heads, head_dim) FP32 in the paged cache, FP32 or F16
-// (rounded to nearest). One thread per element, of a key and a value.
+// Stores keys less their center (n_kv_heads, head_dim) and values, both (n_tokens, n_kv_heads,
+// head_dim) FP32, in the paged cache, FP32 or F16 (rounded to nearest). One thread per element, of
+// a key and a value.
 #include "backends/cuda/elementwise.h"
 #include "backends/cuda/kv_target.h"
 

@@ -1,6 +1,7 @@
 #include "core/models/qwen2.h"
 
 #include <cmath>
+#include <complex>
 
 #include "core/error.h"
 
@@ -12,6 +13,10 @@ constexpr std::uint32_t kMaxHeadDim = 256;
 constexpr std::uint32_t kMaxVocab = 1u << 20;
 constexpr std::uint32_t kMaxWidth = 1u << 20;    // dim, ffn_dim, heads: far above any model
 constexpr std::uint32_t kMaxContext = 1u << 30;  // positions are 32-bit
+
+// Keys are stored less the mean of their rotated bias over these positions: most of the bias is in
+// dimensions that have not turned far by then.
+constexpr int kCenterPositions = 4096;
 
 [[noreturn]] void bad_value(std::string_view key, const std::string& got,
                             const std::string& expected) {
@@ -37,6 +42,40 @@ float positive(const ModelFile& file, std::string_view key) {
   if (!std::isfinite(value) || value <= 0)
     bad_value(key, std::to_string(value), "a positive number");
   return value;
+}
+
+// exp(-i ln(base) 2 / head_dim), the angle per position of pair i.
+std::vector<float> inverse_frequencies(std::int64_t head_dim, float base) {
+  std::vector<float> table(head_dim / 2);
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(head_dim);
+    table[i] = static_cast<float>(std::pow(double{base}, exponent));
+  }
+  return table;
+}
+
+// The mean of exp(j pos angle) over the first n positions: a geometric series.
+std::complex<double> mean_turn(double angle, int n) {
+  const double half = angle / 2;
+  if (std::sin(half) == 0) return 1;
+  return std::polar(std::sin(n * half) / (n * std::sin(half)), (n - 1) * half);
+}
+
+// Appends the mean of Rope(bias) over the first kCenterPositions to `centers`. bias: (n_kv_heads *
+// head_dim) F32.
+void append_center(const Tensor& bias, const std::vector<float>& inv_freq,
+                   std::vector<float>& centers) {
+  const std::size_t half = inv_freq.size();
+  for (std::size_t head = 0; head < static_cast<std::size_t>(bias.size()); head += 2 * half) {
+    const float* b = bias.f32() + head;
+    float* center = &*centers.insert(centers.end(), 2 * half, 0.0f);
+    for (std::size_t i = 0; i < half; ++i) {
+      const auto c = std::complex<double>(b[i], b[i + half]) *
+                     mean_turn(double{inv_freq[i]}, kCenterPositions);
+      center[i] = static_cast<float>(c.real());
+      center[i + half] = static_cast<float>(c.imag());
+    }
+  }
 }
 
 }  // namespace
@@ -114,14 +153,17 @@ Qwen2::Qwen2(ModelFile& file, Backend& backend) {
   const std::int64_t q_dim = shape_.n_heads * shape_.head_dim;
   const std::int64_t kv_dim = shape_.n_kv_heads * shape_.head_dim;
 
-  const auto take = [&](const std::string& tensor, std::initializer_list<std::int64_t> dims) {
+  const auto read = [&](const std::string& tensor, std::initializer_list<std::int64_t> dims) {
     const Tensor host = file.take(tensor, dims);
     shape_.n_params += host.size();
-    return backend.place_weight(host);
+    return host;
+  };
+  const auto take = [&](const std::string& tensor, std::initializer_list<std::int64_t> dims) {
+    return backend.place_weight(read(tensor, dims));
   };
   // Norms and biases are read element by element: they are F32 in every converter's output.
-  const auto take_f32 = [&](const std::string& tensor, std::int64_t n) {
-    const Tensor t = take(tensor, {n});
+  const auto read_f32 = [&](const std::string& tensor, std::int64_t n) {
+    const Tensor t = read(tensor, {n});
     if (t.dtype != DType::kF32) {
       throw Error(
           {.exit = Exit::kModel,
@@ -131,6 +173,11 @@ Qwen2::Qwen2(ModelFile& file, Backend& backend) {
     }
     return t;
   };
+  const auto take_f32 = [&](const std::string& tensor, std::int64_t n) {
+    return backend.place_weight(read_f32(tensor, n));
+  };
+  const std::vector<float> inv_freq = inverse_frequencies(shape_.head_dim, rope_base_);
+  std::vector<float> centers;  // (n_layers, n_kv_heads, head_dim)
 
   embed_ = take("token_embd.weight", {shape_.n_vocab, dim});
   for (std::int64_t i = 0; i < shape_.n_layers; ++i) {
@@ -141,7 +188,9 @@ Qwen2::Qwen2(ModelFile& file, Backend& backend) {
     l.k = take(blk + "attn_k.weight", {kv_dim, dim});
     l.v = take(blk + "attn_v.weight", {kv_dim, dim});
     l.q_bias = take_f32(blk + "attn_q.bias", q_dim);
-    l.k_bias = take_f32(blk + "attn_k.bias", kv_dim);
+    const Tensor k_bias = read_f32(blk + "attn_k.bias", kv_dim);
+    append_center(k_bias, inv_freq, centers);
+    l.k_bias = backend.place_weight(k_bias);
     l.v_bias = take_f32(blk + "attn_v.bias", kv_dim);
     l.o = take(blk + "attn_output.weight", {dim, q_dim});
     l.ffn_norm = take_f32(blk + "ffn_norm.weight", dim);
@@ -153,19 +202,20 @@ Qwen2::Qwen2(ModelFile& file, Backend& backend) {
   output_norm_ = take_f32("output_norm.weight", dim);
   head_ = file.has_tensor("output.weight") ? take("output.weight", {shape_.n_vocab, dim}) : embed_;
   file.check_all_taken();
-  make_inv_freq(backend);
+  inv_freq_ = place_table(backend, inv_freq);
+  const Tensor placed =
+      place_table(backend, centers).reshape({shape_.n_layers, shape_.n_kv_heads, shape_.head_dim});
+  for (std::int64_t i = 0; i < shape_.n_layers; ++i) {
+    layers_[i].k_center = placed.slice(i, i + 1).reshape({shape_.n_kv_heads, shape_.head_dim});
+  }
 }
 
-void Qwen2::make_inv_freq(Backend& backend) {
-  const std::int64_t half = shape_.head_dim / 2;
-  std::vector<float> table(half);
-  for (std::int64_t i = 0; i < half; ++i) {
-    const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(shape_.head_dim);
-    table[i] = static_cast<float>(std::pow(double{rope_base_}, exponent));
-  }
-  inv_freq_memory_ = backend.allocate(bytes_of(DType::kF32, half));
-  inv_freq_ = Tensor(inv_freq_memory_.get(), DType::kF32, {half});
-  backend.write(inv_freq_, table.data());
+Tensor Qwen2::place_table(Backend& backend, const std::vector<float>& table) {
+  const auto n = static_cast<std::int64_t>(table.size());
+  tables_.push_back(backend.allocate(bytes_of(DType::kF32, n)));
+  const Tensor placed(tables_.back().get(), DType::kF32, {n});
+  backend.write(placed, table.data());
+  return placed;
 }
 
 Tensor Qwen2::forward(Backend& be, const Step& step, const KvCache& kv, Arena& arena,
@@ -206,8 +256,8 @@ Tensor Qwen2::forward(Backend& be, const Step& step, const KvCache& kv, Arena& a
     be(AddBias{v, l.v_bias}, {"v_bias", i});
     be(Rope{heads(q, n_heads), step.pos, inv_freq_}, {"rope_q", i});
     be(Rope{heads(k, n_kv_heads), step.pos, inv_freq_}, {"rope_k", i});
-    be(KvWrite{kv.k(i), kv.v(i), heads(k, n_kv_heads), heads(v, n_kv_heads), step.pos, step.seq,
-               kv.pages()},
+    be(KvWrite{kv.k(i), kv.v(i), heads(k, n_kv_heads), heads(v, n_kv_heads), l.k_center, step.pos,
+               step.seq, kv.pages()},
        {"kv_write", i});
     be(Attention{heads(attn, n_heads), lse, heads(q, n_heads), kv.k(i), kv.v(i), step.pos, step.seq,
                  kv.pages(), scale, step.decode},

@@ -22,6 +22,7 @@ class Qwen2 : public Model {
     Tensor attn_norm;               // (dim)
     Tensor q, k, v;                 // (n_heads * head_dim, dim), (n_kv_heads * head_dim, dim) twice
     Tensor q_bias, k_bias, v_bias;  // (n_heads * head_dim), (n_kv_heads * head_dim) twice
+    Tensor k_center;                // (n_kv_heads, head_dim)
     Tensor o;                       // (dim, n_heads * head_dim)
     Tensor ffn_norm;                // (dim)
     Tensor gate, up;                // (ffn_dim, dim)
@@ -29,17 +30,18 @@ class Qwen2 : public Model {
   };
 
   void read_config(const ModelFile& file);
-  void make_inv_freq(Backend& backend);
+  // A constant (n) F32 in the backend's memory, kept in tables_.
+  Tensor place_table(Backend& backend, const std::vector<float>& table);
 
   ModelShape shape_;
   float eps_ = 0;
   float rope_base_ = 0;
   Tensor embed_;  // (n_vocab, dim)
   std::vector<Layer> layers_;
-  Tensor output_norm_;  // (dim)
-  Tensor head_;         // (n_vocab, dim); the embedding if the file has no head of its own
-  Tensor inv_freq_;     // (head_dim / 2)
-  Buffer inv_freq_memory_;
+  Tensor output_norm_;          // (dim)
+  Tensor head_;                 // (n_vocab, dim); the embedding if the file has no head of its own
+  Tensor inv_freq_;             // (head_dim / 2)
+  std::vector<Buffer> tables_;  // behind inv_freq_ and the layers' k_center
 };
 
 }  // namespace qwen

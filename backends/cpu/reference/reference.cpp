@@ -130,7 +130,7 @@ void ReferenceBackend::run(const KvWrite& op) {
         const std::int64_t to =
             kv_offset(layout, op.pages.i32(), op.seq.i32()[t], h, op.pos.i32()[t], d);
         const std::int64_t from = (t * heads + h) * head_dim + d;
-        store_cache_value(op.k_cache, to, op.k.f32()[from]);
+        store_cache_value(op.k_cache, to, op.k.f32()[from] - op.k_center.f32()[h * head_dim + d]);
         store_cache_value(op.v_cache, to, op.v.f32()[from]);
       }
     }

@@ -11,6 +11,7 @@ namespace qwen::cuda::tile {
 struct KvTarget {
   void* k;
   void* v;
+  const float* k_center;  // (n_kv_heads, head_dim)
   bool f16;
   KvLayout layout;
   const std::int32_t* pages;
@@ -26,10 +27,12 @@ __device__ inline void store_cached(void* cache, bool f16, std::int64_t at, floa
   }
 }
 
-// Element (kv_head, d) of the key or value of `token`.
+// Element (kv_head, d) of the key or value of `token`; of a key, what differs from the center. The
+// subtraction is not contracted with what made `value`: KvWrite's rounding is fixed.
 __device__ inline void store_kv(const KvTarget& to, bool is_key, int token, int kv_head, int d,
                                 float value) {
   const std::int64_t at = kv_offset(to.layout, to.pages, to.seq[token], kv_head, to.pos[token], d);
+  if (is_key) value = __fsub_rn(value, to.k_center[kv_head * to.layout.head_dim + d]);
   store_cached(is_key ? to.k : to.v, to.f16, at, value);
 }
 
