@@ -58,6 +58,14 @@ std::vector<TinyModel> tiny_models() {
             .head_dim = 128,
             .dim = 256,
             .ffn_dim = 512}},
+          // As in files of mixed formats.
+          {"Q5_0_Q8_0",
+           {.dtype = DType::kQ5_0,
+            .v_dtype = DType::kQ8_0,
+            .n_heads = 4,
+            .n_kv_heads = 2,
+            .head_dim = 64,
+            .ffn_dim = 384}},
           // Without outliers the drift of correct runs is small, and so is what is let through.
           {"Calm",
            {.dtype = DType::kF16,

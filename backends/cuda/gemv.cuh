@@ -78,7 +78,7 @@ inline int gemv_max_tokens(std::int64_t n_cols, const Launch& on) {
 inline constexpr std::size_t kFreeSharedBytes = (48 << 10) - kGemvStaticBytes;
 
 template <class Format, int kWarps, class Job>
-void launch_gemv_warps(const Job& job, const Launch& on) {
+void launch_gemv_warps(const Job& job, const Launch& on, tile::Company company) {
   const std::size_t shared = tile::gemv_shared_bytes(job.n_tokens, job.n_cols, Format::kHasMin);
   const auto kernel = tile::gemv<Format, kWarps, Job>;
   if (shared > kFreeSharedBytes) {
@@ -90,16 +90,16 @@ void launch_gemv_warps(const Job& job, const Launch& on) {
                                              on.max_shared_bytes / (shared + kGemvStaticBytes)));
   const int blocks = std::min(job.n_tiles, on.n_sms * std::max(fit, 1));
   launch_kernel(kernel, Start::kMayOverlap, static_cast<unsigned>(blocks), 32 * kWarps, shared, on,
-                job);
+                job, company);
 }
 
 // Queues `job`, whose n_tokens are at most gemv_max_tokens().
 template <class Format, class Job>
-void launch_gemv(const Job& job, const Launch& on) {
+void launch_gemv(const Job& job, const Launch& on, tile::Company company = tile::Company::kAlone) {
   if (tile::gemv_warps(job.n_cols) == tile::kFewWarps) {
-    launch_gemv_warps<Format, tile::kFewWarps>(job, on);
+    launch_gemv_warps<Format, tile::kFewWarps>(job, on, company);
   } else {
-    launch_gemv_warps<Format, tile::kManyWarps>(job, on);
+    launch_gemv_warps<Format, tile::kManyWarps>(job, on, company);
   }
 }
 

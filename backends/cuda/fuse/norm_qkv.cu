@@ -1,8 +1,8 @@
 // RmsNorm, the three projections, their biases, RoPE of q and k, and the write to the cache.
-// Up to 8 tokens: tile/gemv.cuh, one launch per weight format. A tile is 4 pairs of a head, rows
-// i..i+3 and i+half.., so that a rotation stays in one warp; q goes to its tensor, k and v straight
-// to the cache. Bound: the weights' bytes.
-// More: norm to F16, three cuBLAS products, and one kernel for the rest, one thread per pair.
+// Up to 8 tokens: tile/gemv.cuh, one launch per weight format, side by side. A tile is 4 pairs of a
+// head, rows i..i+3 and i+half.., so that a rotation stays in one warp; q goes to its tensor, k and
+// v straight to the cache. Bound: the weights' bytes. More: norm to F16, three cuBLAS products, and
+// one kernel for the rest, one thread per pair.
 #include "backends/cuda/cublas.h"
 #include "backends/cuda/elementwise.h"
 #include "backends/cuda/fuse/groups.h"
@@ -149,6 +149,11 @@ void launch_small(const NormQkv& ops, const Launch& on) {
   for (int p = 0; p < 3; ++p) {
     if (done[p]) continue;
     const DType dtype = products[p]->weight.dtype;
+    const auto other_format = [&](const Gemm* op) { return op->weight.dtype != dtype; };
+    const tile::Company company = p > 0 ? tile::Company::kFollows
+                                  : std::any_of(products, products + 3, other_format)
+                                      ? tile::Company::kLeads
+                                      : tile::Company::kAlone;
     job.n_tiles = 0;
     for (int other = 0; other < 3; ++other) {
       job.included[other] = products[other]->weight.dtype == dtype;
@@ -156,7 +161,7 @@ void launch_small(const NormQkv& ops, const Launch& on) {
       done[other] = true;
       job.n_tiles += job.part[other].n_heads * head_dim / tile::kRows;
     }
-    with_format(dtype, [&]<class Format>() { launch_gemv<Format>(job, on); });
+    with_format(dtype, [&]<class Format>() { launch_gemv<Format>(job, on, company); });
   }
 }
 

@@ -47,8 +47,8 @@ struct Weights {
 // acc[0], acc[1]: token i, weight rows 2t and 2t + 1, of hi; acc[2], acc[3] of lo. (lane 4 i + t)
 __device__ inline float total(float hi, float lo) { return (hi + lo / kLoScale) / kScale; }
 
-// Of each format: kBatch chunks of a warp are in flight, twice over (896 columns are 28 chunks, 3.5
-// for each of 8 warps), and kBlocksPerSm blocks fit on a multiprocessor with the registers that
+// Of each format: kBatch chunks of a warp are in flight, twice over (896 columns are 28 chunks, 4
+// for each of 7 warps), and kBlocksPerSm blocks fit on a multiprocessor with the registers that
 // this takes.
 
 // An element of a format without blocks, exact.
@@ -148,7 +148,7 @@ struct Blocks {
   static constexpr bool kPermuted = true;
   static constexpr bool kHasMin = Format::kHasMin;
   static constexpr int kAccumulators = 4;
-  static constexpr int kBatch = 4, kBlocksPerSm = Format::kBlock == 32 ? 3 : 2;
+  static constexpr int kBatch = 4, kBlocksPerSm = Format::kBlock == 32 ? 4 : 2;
   using Raw = typename Format::Raw;
   __device__ static Raw load(const Weights& w, std::int64_t row, int chunk, int t) {
     return Format::load(w.data, w.n_blocks, row * (w.n_cols / 32) + chunk, t);

@@ -1,10 +1,10 @@
 // A matrix times up to 8 tokens, straight from the weights' blocks: out[t][r] = sum_c w[r][c]
 // x[t][c].
 //
-// A block takes tiles of 8 weight rows; its 8 or 16 warps share the columns, each a contiguous
+// A block takes tiles of 8 weight rows; its 7 or 16 warps share the columns, each a contiguous
 // range of chunks, and their sums are added in the order of the warps. The tokens are staged once
 // per block in shared memory (dot.cuh), multiplied by the gain of a norm if there is one; 1 / rms
-// is applied to the sums. Weights of the next tile are on their way while a tile is computed.
+// is applied to the sums.
 // Bound: the bytes of the weights. In flight per warp: gemv_batch() chunks of 8 rows.
 //
 // A Job says which rows make a tile and what becomes of their sums:
@@ -19,8 +19,9 @@
 
 namespace qwen::cuda::tile {
 
-// Warps of a block: 8, or 16 where the columns are many and the tiles few, to have more in flight.
-constexpr int kFewWarps = 8;
+// Warps of a block: 7, which 896 columns fill with 4 chunks each, or 16 where the columns are many
+// and the tiles few, to have more in flight.
+constexpr int kFewWarps = 7;
 constexpr int kManyWarps = 16;
 constexpr int kManyColumns = 2048;
 constexpr int gemv_warps(int n_cols) { return n_cols >= kManyColumns ? kManyWarps : kFewWarps; }
@@ -105,9 +106,14 @@ __device__ inline void sum_half_chunks(const __half* shared, int stride, int n_t
   }
 }
 
+// Launches that read the same inputs and not each other's results run side by side: the one that
+// leads lets the next start as soon as the inputs are there; one that follows need not wait for
+// them, but ends only after the one before it, so that who waits for the last waits for all.
+enum class Company { kAlone, kLeads, kFollows };
+
 template <class Format, int kWarps, class Job>
 __global__ void __launch_bounds__(32 * kWarps, gemv_blocks_per_sm<Format, kWarps>())
-    gemv(const __grid_constant__ Job job) {
+    gemv(const __grid_constant__ Job job, Company company) {
   constexpr int kBatch = gemv_batch<Format, kWarps>();
   extern __shared__ uint4 dynamic_shared[];
   __shared__ float partial[2][kWarps][kTokens * kRows];
@@ -126,19 +132,32 @@ __global__ void __launch_bounds__(32 * kWarps, gemv_blocks_per_sm<Format, kWarps
   const int end = min(first + per_warp, n_chunks);
   const int n_batches = (per_warp + kBatch - 1) / kBatch;
 
-  let_next_start();
-  typename Format::Raw next[kBatch];
-  const auto load = [&](int tile, int batch) {
-    const Weights& w = job.weights(tile, i);
-    const std::int64_t row = job.row(tile, i);
+  if (company != Company::kLeads) let_next_start();
+  // Two batches are on their way from the start, and then always the next while one is computed.
+  using Batch = typename Format::Raw[kBatch];
+  struct At {
+    int tile, batch;
+  };
+  const auto next = [&](At at) {
+    return at.batch + 1 < n_batches ? At{at.tile, at.batch + 1}
+                                    : At{at.tile + static_cast<int>(gridDim.x), 0};
+  };
+  const auto load = [&](Batch& to, At at) {
+    if (at.tile >= job.n_tiles) return;
+    const Weights& w = job.weights(at.tile, i);
+    const std::int64_t row = job.row(at.tile, i);
 #pragma unroll
     for (int b = 0; b < kBatch; ++b) {
-      const int chunk = first + batch * kBatch + b;
-      if (chunk < end) next[b] = Format::load(w, row, chunk, t);
+      const int chunk = first + at.batch * kBatch + b;
+      if (chunk < end) to[b] = Format::load(w, row, chunk, t);
     }
   };
-  if (static_cast<int>(blockIdx.x) < job.n_tiles) load(static_cast<int>(blockIdx.x), 0);
-  wait_for_inputs();
+  At at{static_cast<int>(blockIdx.x), 0};
+  Batch even, odd;
+  load(even, at);
+  load(odd, next(at));
+  if (company != Company::kFollows) wait_for_inputs();
+  if (company == Company::kLeads) let_next_start();
   stage_tokens<kWarps, Format::kPermuted>(job, tokens, stride, squares);
 
   // The threads that finish a tile: one per (token, row).
@@ -163,28 +182,8 @@ __global__ void __launch_bounds__(32 * kWarps, gemv_blocks_per_sm<Format, kWarps
   const Tokens x{tokens, stride, job.n_tokens};
   const float* my_sums = sums + min(i, job.n_tokens - 1) * (stride / 16);
   int buffer = 0;
-  for (int tile = static_cast<int>(blockIdx.x); tile < job.n_tiles;
-       tile += static_cast<int>(gridDim.x), buffer ^= 1) {
-    float acc[Format::kAccumulators] = {};
-    for (int batch = 0; batch < n_batches; ++batch) {
-      typename Format::Raw current[kBatch];
-#pragma unroll
-      for (int b = 0; b < kBatch; ++b) current[b] = next[b];
-      const int next_tile = tile + static_cast<int>(gridDim.x);
-      if (batch + 1 < n_batches) {
-        load(tile, batch + 1);
-      } else if (next_tile < job.n_tiles) {
-        load(next_tile, 0);
-      }
-#pragma unroll
-      for (int b = 0; b < kBatch; ++b) {
-        const int chunk = first + batch * kBatch + b;
-        if (chunk >= end) continue;
-        const uint4 hi = fragment(x, i, 0, chunk, t);
-        const uint4 lo = fragment(x, i, 1, chunk, t);
-        Format::step(acc, current[b], hi, lo, chunk, t, my_sums + 2 * chunk);
-      }
-    }
+  float acc[Format::kAccumulators] = {};
+  const auto finish_tile = [&] {
     float a = 0, b = 0;
     Format::finish(acc, a, b);
     *reinterpret_cast<float2*>(&partial[buffer][warp][i * kRows + 2 * t]) = {a, b};
@@ -195,11 +194,31 @@ __global__ void __launch_bounds__(32 * kWarps, gemv_blocks_per_sm<Format, kWarps
       sum *= scale;
       const float partner = __shfl_xor_sync(kAllLanes, sum, 4);
       if (token < job.n_tokens) {
-        if (tile != static_cast<int>(blockIdx.x)) state = job.prepare(tile, token, row);
-        job.finish(state, tile, token, row, sum, partner);
+        if (at.tile != static_cast<int>(blockIdx.x)) state = job.prepare(at.tile, token, row);
+        job.finish(state, at.tile, token, row, sum, partner);
       }
     }
+    buffer ^= 1;
+    for (float& sum : acc) sum = 0;
+  };
+  const auto step = [&](Batch& batch) {
+#pragma unroll
+    for (int b = 0; b < kBatch; ++b) {
+      const int chunk = first + at.batch * kBatch + b;
+      if (chunk >= end) continue;
+      const uint4 hi = fragment(x, i, 0, chunk, t);
+      const uint4 lo = fragment(x, i, 1, chunk, t);
+      Format::step(acc, batch[b], hi, lo, chunk, t, my_sums + 2 * chunk);
+    }
+    load(batch, next(next(at)));
+    if (at.batch + 1 == n_batches) finish_tile();
+    at = next(at);
+  };
+  while (at.tile < job.n_tiles) {
+    step(even);
+    if (at.tile < job.n_tiles) step(odd);
   }
+  if (company == Company::kFollows) wait_for_inputs();
 }
 
 }  // namespace qwen::cuda::tile
