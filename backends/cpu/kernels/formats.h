@@ -128,8 +128,8 @@ void gemv_rows(const GemvArgs& g, std::int64_t first_token) {
 #pragma GCC unroll 4
       for (int t = 0; t < kTokens; ++t) {
         const float* xt = x + t * g.ldx + c;
-        even[t] = xsimd::fma(w0, V::load_unaligned(xt), even[t]);
-        odd[t] = xsimd::fma(w1, V::load_unaligned(xt + Simd<Arch>::kLanes), odd[t]);
+        even[t] = Simd<Arch>::fma(w0, V::load_unaligned(xt), even[t]);
+        odd[t] = Simd<Arch>::fma(w1, V::load_unaligned(xt + Simd<Arch>::kLanes), odd[t]);
       }
     });
     for (int t = 0; t < kTokens; ++t) {

@@ -28,7 +28,7 @@ void matmul_tile(const float* a, std::int64_t lda, const float* b, std::int64_t 
     for (int i = 0; i < kRows; ++i) {
       const V value(a[i * lda + p]);
 #pragma GCC unroll 2
-      for (int j = 0; j < kVectors; ++j) sum[i][j] = xsimd::fma(value, column[j], sum[i][j]);
+      for (int j = 0; j < kVectors; ++j) sum[i][j] = Simd<Arch>::fma(value, column[j], sum[i][j]);
     }
   }
 #pragma GCC unroll 16

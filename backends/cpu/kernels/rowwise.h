@@ -17,7 +17,7 @@ void rms_norm(const float* x, const float* weight, float eps, std::int64_t n, fl
   V squares(0.0f);
   for (std::int64_t i = 0; i < whole; i += kLanes) {
     const V v = V::load_unaligned(x + i);
-    squares = xsimd::fma(v, v, squares);
+    squares = Simd<Arch>::fma(v, v, squares);
   }
   float sum = xsimd::hadd(squares);
   for (std::int64_t i = whole; i < n; ++i) sum += x[i] * x[i];

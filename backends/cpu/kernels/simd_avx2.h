@@ -15,6 +15,7 @@ struct Simd<Avx2> {
   static constexpr std::int64_t kLanes = 8;
   static constexpr int kTileRows = 6;
 
+  static V fma(V a, V b, V c) { return V(_mm256_fmadd_ps(a, b, c)); }
   static float f16(std::uint16_t h) { return _cvtsh_ss(h); }
   static std::uint16_t to_f16(float v) { return _cvtss_sh(v, _MM_FROUND_TO_NEAREST_INT); }
   static V load_f16(const std::uint16_t* p) {

@@ -16,6 +16,7 @@ struct Simd<Avx512> {
   // 14 x 2 accumulators, 2 loads and 1 broadcast: 31 of the 32 registers.
   static constexpr int kTileRows = 14;
 
+  static V fma(V a, V b, V c) { return V(_mm512_fmadd_ps(a, b, c)); }
   static float f16(std::uint16_t h) { return _cvtsh_ss(h); }
   static std::uint16_t to_f16(float v) { return _cvtss_sh(v, _MM_FROUND_TO_NEAREST_INT); }
   static V load_f16(const std::uint16_t* p) {
