@@ -33,6 +33,7 @@ void Backend::operator()(const Op& op, Tap tap) {
     return;
   }
   if (observer_ != nullptr) observer_->before(op, tap);
+  running_ = tap;
   try {
     std::visit([this](const auto& o) { run(o); }, op);
   } catch (const Error& error) {

@@ -96,8 +96,14 @@ class Backend {
   // Makes a weight that lies in host memory usable in ops. The host memory must outlive the
   // backend's use of it: a backend may return the same view.
   virtual Tensor place_weight(const Tensor& host) = 0;
+  // Copies what place_weight() returned, or any other tensor, to host memory in the layout that the
+  // file has. Waits.
+  virtual void read_weight(void* dst, const Tensor& weight) { read(dst, weight); }
 
  protected:
+  // Of the op that is being run.
+  const Tap& running() const { return running_; }
+
   virtual void execute_unobserved(const Plan& plan) { replay(plan); }
 
  private:
@@ -116,6 +122,7 @@ class Backend {
   virtual void run(const Sample& op) = 0;
   virtual void run(const Advance& op) = 0;
 
+  Tap running_;
   Plan* tape_ = nullptr;
   Observer* observer_ = nullptr;
 };

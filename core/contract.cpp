@@ -28,7 +28,7 @@ class Bounds {
         y_(exact),
         lse_(exact_lse) {}
 
-  // Copies: exact.
+  // Copies, or roundings that are part of the definition (KvWrite): exact.
   Tolerance operator()(const Embed&) const { return zeros(); }
   Tolerance operator()(const TakeRows&) const { return zeros(); }
   Tolerance operator()(const KvWrite&) const { return zeros(); }
@@ -69,26 +69,10 @@ class Bounds {
 
   Tolerance operator()(const Gemm& op) const {
     Tolerance t = zeros();
-    const std::int64_t n_cols = op.x.cols();
+    GemmTolerance bound(op, contract_, y_);
     const std::int64_t n_out = op.weight.shape[0];
-    std::vector<float> w(n_cols);
-    // (1 + a)(1 + b) - 1
-    const double operands =
-        contract_.input_unit + contract_.weight_unit + contract_.input_unit * contract_.weight_unit;
-    for (std::int64_t r = 0; r < n_out; ++r) {
-      decode(op.weight.dtype, op.weight.row(r), n_cols, w.data());
-      for (std::int64_t i = 0; i < op.x.rows(); ++i) {
-        double sum = 0;
-        double weight_sum = 0;
-        for (std::int64_t c = 0; c < n_cols; ++c) {
-          sum += std::abs(double{w[c]} * op.x.f32()[i * n_cols + c]);
-          weight_sum += std::abs(double{w[c]});
-        }
-        const double y = std::abs(y_.f32()[i * n_out + r]);
-        const double rounded = operands * sum + contract_.input_step * weight_sum;
-        t.out[i * n_out + r] =
-            g_ * (sum + rounded) + rounded + kUnit * (2 * y + g_ * (sum + rounded));
-      }
+    for (std::int64_t r = 0; r < n_out; ++r) {  // by rows of the weight, which are decoded once
+      for (std::int64_t i = r; i < y_.size(); i += n_out) t.out[i] = bound.at(i);
     }
     return t;
   }
@@ -180,6 +164,43 @@ class Bounds {
 };
 
 }  // namespace
+
+GemmTolerance::GemmTolerance(const Gemm& op, const Contract& contract, const Tensor& exact)
+    : op_(op),
+      exact_(exact),
+      growth_(growth(contract.sum_depth, contract.truncates)),
+      // (1 + a)(1 + b) - 1
+      operands_(contract.input_unit + contract.weight_unit +
+                contract.input_unit * contract.weight_unit),
+      input_step_(contract.input_step),
+      weights_(op.x.cols()) {}
+
+double GemmTolerance::of(double y, double sum, double weight_sum) const {
+  const double rounded = operands_ * sum + input_step_ * weight_sum;
+  return growth_ * (sum + rounded) + rounded + kUnit * (2 * y + growth_ * (sum + rounded));
+}
+
+double GemmTolerance::at(std::int64_t i) {
+  const std::int64_t n_cols = op_.x.cols();
+  const std::int64_t n_out = op_.weight.shape[0];
+  if (row_ != i % n_out) {
+    row_ = i % n_out;
+    decode(op_.weight.dtype, op_.weight.row(row_), n_cols, weights_.data());
+  }
+  const float* x = op_.x.f32() + i / n_out * n_cols;
+  double sum = 0;
+  double weight_sum = 0;
+  for (std::int64_t c = 0; c < n_cols; ++c) {
+    sum += std::abs(double{weights_[c]} * x[c]);
+    weight_sum += std::abs(double{weights_[c]});
+  }
+  return of(std::abs(exact_.f32()[i]), sum, weight_sum);
+}
+
+double GemmTolerance::at_least(std::int64_t i) const {
+  const double y = std::abs(exact_.f32()[i]);
+  return of(y, y, 0);
+}
 
 Tolerance tolerance(const Op& op, const Contract& contract, const Tensor& exact,
                     const Tensor& exact_lse) {

@@ -44,4 +44,26 @@ struct Tolerance {
 Tolerance tolerance(const Op& op, const Contract& contract, const Tensor& exact,
                     const Tensor& exact_lse = {});
 
+// The same bounds of a Gemm, one by one: each costs as much as its element. The tensors must
+// outlive it.
+class GemmTolerance {
+ public:
+  GemmTolerance(const Gemm& op, const Contract& contract, const Tensor& exact);
+  // Of element i of the output.
+  double at(std::int64_t i);
+  // A lower limit of at(i), without a look at the weights: sum |w||x| is at least |y|.
+  double at_least(std::int64_t i) const;
+  // Of a sum y of products with sum |w||x| = `sum` and sum |w| = `weight_sum`.
+  double of(double y, double sum, double weight_sum) const;
+
+ private:
+  Gemm op_;
+  Tensor exact_;
+  double growth_;
+  double operands_;        // relative rounding of a product's two operands together
+  double input_step_;      // of Contract
+  std::int64_t row_ = -1;  // of the weight, decoded in weights_
+  std::vector<float> weights_;
+};
+
 }  // namespace qwen

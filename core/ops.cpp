@@ -10,6 +10,7 @@ namespace qwen {
 namespace {
 
 constexpr Access kIn = Access::kRead;
+constexpr Access kConst = Access::kConstant;
 constexpr Access kOut = Access::kWrite;
 constexpr Access kInOut = Access::kReadWrite;
 
@@ -186,19 +187,23 @@ void check(const Checker& c, const Advance& op) {
 
 }  // namespace
 
-Operands Embed::io() { return {{"out", &out, kOut}, {"table", &table, kIn}, {"ids", &ids, kIn}}; }
-Operands RmsNorm::io() { return {{"out", &out, kOut}, {"x", &x, kIn}, {"weight", &weight, kIn}}; }
-Operands Gemm::io() { return {{"out", &out, kOut}, {"x", &x, kIn}, {"weight", &weight, kIn}}; }
-Operands AddBias::io() { return {{"x", &x, kInOut}, {"bias", &bias, kIn}}; }
+Operands Embed::io() {
+  return {{"out", &out, kOut}, {"table", &table, kConst}, {"ids", &ids, kIn}};
+}
+Operands RmsNorm::io() {
+  return {{"out", &out, kOut}, {"x", &x, kIn}, {"weight", &weight, kConst}};
+}
+Operands Gemm::io() { return {{"out", &out, kOut}, {"x", &x, kIn}, {"weight", &weight, kConst}}; }
+Operands AddBias::io() { return {{"x", &x, kInOut}, {"bias", &bias, kConst}}; }
 Operands Rope::io() {
-  return {{"x", &x, kInOut}, {"pos", &pos, kIn}, {"inv_freq", &inv_freq, kIn}};
+  return {{"x", &x, kInOut}, {"pos", &pos, kIn}, {"inv_freq", &inv_freq, kConst}};
 }
 Operands KvWrite::io() {
   return {{"k_cache", &k_cache, kInOut},
           {"v_cache", &v_cache, kInOut},
           {"k", &k, kIn},
           {"v", &v, kIn},
-          {"k_center", &k_center, kIn},
+          {"k_center", &k_center, kConst},
           {"pos", &pos, kIn},
           {"seq", &seq, kIn},
           {"pages", &pages, kIn}};
@@ -239,7 +244,7 @@ void validate(const Op& op) {
   Op copy = op;
   const Operands all = operands(copy);
   for (const Operand& written : all) {
-    if (written.access == Access::kRead) continue;
+    if (!writes(written.access)) continue;
     for (const Operand& other : all) {
       c.require(&other == &written || !written.tensor->overlaps(*other.tensor),
                 std::string(written.name) + " overlaps " + std::string(other.name));
@@ -255,7 +260,7 @@ std::int64_t bytes(const Op& op, std::int64_t kv_len) {
            2 * a->q.shape[0] * kv_len * row;
   }
   if (const auto* w = std::get_if<KvWrite>(&op)) {
-    return static_cast<std::int64_t>(w->k.bytes() + w->v.bytes()) +
+    return static_cast<std::int64_t>(w->k.bytes() + w->v.bytes() + w->k_center.bytes()) +
            2 * static_cast<std::int64_t>(bytes_of(w->k_cache.dtype, w->k.size()));
   }
   if (const auto* e = std::get_if<Embed>(&op)) {

@@ -17,7 +17,11 @@
 
 namespace qwen {
 
-enum class Access { kRead, kWrite, kReadWrite };
+// kConstant: read, and the same in every step (weights, tables).
+enum class Access { kRead, kConstant, kWrite, kReadWrite };
+constexpr bool writes(Access access) {
+  return access == Access::kWrite || access == Access::kReadWrite;
+}
 
 // One tensor operand of an op: a handle to look at it or to rebind it.
 struct Operand {
@@ -71,7 +75,8 @@ struct Rope {
 // Stores k - k_center and v of a step in the paged cache (kv_layout.h): the difference rounded to
 // F32, then to the cache's type. One vector taken from all keys of a head moves all scores of a
 // query by the same amount, which a softmax does not see; but what is common to the keys no longer
-// costs the digits in which they differ.
+// costs the digits in which they differ. lse moves by scale * q.k_center with it; who rotates
+// cached keys again must add k_center back first.
 struct KvWrite {
   Tensor k_cache;   // (n_pages, n_kv_heads, page_tokens, head_dim) F32 or F16
   Tensor v_cache;   // as k_cache

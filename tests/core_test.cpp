@@ -116,6 +116,25 @@ TEST(Ops, OverlapShapeAndTypeAreRefused) {
   EXPECT_EQ(code_of([&] { backend(TakeRows{a, b, ids.slice(0, 1)}); }), "invalid_op");
 }
 
+TEST(Ops, KvWriteNeedsACenterForEveryHead) {
+  ReferenceBackend backend;
+  std::vector<float> cache(2 * 16 * 4), key(8), center(8);
+  std::vector<std::int32_t> zero(1);
+  const Tensor pages(zero.data(), DType::kI32, {1, 1});
+  const Tensor at = pages.reshape({1});
+  const Tensor k_cache(cache.data(), DType::kF32, {1, 1, 16, 4});
+  const Tensor v_cache(cache.data() + 64, DType::kF32, {1, 1, 16, 4});
+  const Tensor k(key.data(), DType::kF32, {1, 1, 4});
+  const Tensor v(key.data() + 4, DType::kF32, {1, 1, 4});
+  const auto write = [&](const Tensor& k_center) {
+    return code_of([&] { backend(KvWrite{k_cache, v_cache, k, v, k_center, at, at, pages}); });
+  };
+  EXPECT_EQ(write(Tensor(center.data(), DType::kF32, {1, 4})), "");
+  EXPECT_EQ(write(Tensor(center.data(), DType::kF32, {2, 4})), "invalid_op");
+  EXPECT_EQ(write(Tensor(center.data(), DType::kF32, {4})), "invalid_op");
+  EXPECT_EQ(write(Tensor(center.data(), DType::kF16, {1, 4})), "invalid_op");
+}
+
 TEST(KvCache, PagesOfASequenceComeAndGo) {
   ReferenceBackend backend;
   KvCache cache(backend, {.n_layers = 2, .n_kv_heads = 1, .head_dim = 4, .n_seqs = 2, .ctx = 150},

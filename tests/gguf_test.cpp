@@ -275,11 +275,16 @@ TEST(TinyModelData, HasTheOutliersThatHideNothing) {
   const Gguf g = parse_bytes(fixtures::tiny_model({}).bytes());
   const float* q = g.find_tensor("blk.1.attn_q.bias")->tensor.f32();
   const float* k = g.find_tensor("blk.1.attn_k.bias")->tensor.f32();
-  for (int pair = 0; pair < 32;
-       ++pair) {  // head_dim 64: pairs (i, i + 32), the last three are slow
+  for (int pair = 0; pair < 32; ++pair) {  // head_dim 64: pairs (i, i + 32), the last are slow
+    const float size = pair >= 29 ? 1.0f : pair == 12 ? 0.25f : 0.0f;
     for (const int i : {pair, pair + 32, 64 + pair, 64 + pair + 32}) {
-      EXPECT_EQ(std::abs(q[i]) >= 15 && std::abs(q[i]) <= 35, pair >= 29) << i;
-      EXPECT_EQ(std::abs(k[i]) >= 100 && std::abs(k[i]) <= 450, pair >= 29) << i;
+      if (size == 0) {
+        EXPECT_LT(std::abs(q[i]), 7) << i;
+        EXPECT_LT(std::abs(k[i]), 7) << i;
+        continue;
+      }
+      EXPECT_TRUE(std::abs(q[i]) >= 15 * size && std::abs(q[i]) <= 35 * size) << i;
+      EXPECT_TRUE(std::abs(k[i]) >= 100 * size && std::abs(k[i]) <= 450 * size) << i;
     }
   }
 }

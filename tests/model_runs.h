@@ -19,8 +19,8 @@ struct TinyModel {
 };
 inline void PrintTo(const TinyModel& tiny, std::ostream* out) { *out << tiny.name; }
 
-// Groups of 2, 7 and 3 query heads; head_dim 64 and 128; tied and untied heads; four weight
-// formats, one of them mixed with another; with the outliers of real models, and one without.
+// Groups of 2, 7, 3 and 4 query heads; head_dim 64 and 128; tied and untied heads; weights of one
+// format, of two and of three; with the outliers of real models, and one without.
 std::vector<TinyModel> tiny_models();
 
 // A tiny model on a backend, which must outlive it.

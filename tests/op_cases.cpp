@@ -89,6 +89,16 @@ void add_gemm_cases(std::vector<OpCase>& cases) {
       cases.push_back(gemm_case(dtype, s));
     }
   }
+  // Several tiles for each of a GPU's blocks, and rows that need several batches.
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kQ5_0, DType::kQ6_K}) {
+    for (const GemmShape s :
+         {GemmShape{1, 13001, 256}, GemmShape{2, 131, 2048}, GemmShape{3, 70, 4864}}) {
+      cases.push_back(gemm_case(dtype, s));
+    }
+  }
+  for (const DType dtype : {DType::kF32, DType::kQ8_0}) {
+    cases.push_back(gemm_case(dtype, {2, 9000, 896}));
+  }
   // The most tokens that read a weight's own blocks on any backend, one more, and whole batches.
   for (const DType dtype : {DType::kF16, DType::kQ8_0, DType::kQ4_K}) {
     for (const GemmShape s : {GemmShape{8, 131, 1024}, GemmShape{9, 131, 1024},

@@ -69,7 +69,8 @@ struct Built {
   Op op;
 };
 
-// Ops that move or choose numbers and compute none, so that every backend has the same bits.
+// Ops that move or choose numbers, or whose rounding is part of their definition (KvWrite): every
+// backend has the same bits.
 bool is_exact(const Op& op) {
   return std::holds_alternative<KvWrite>(op) || std::holds_alternative<Sample>(op) ||
          std::holds_alternative<Advance>(op);

@@ -46,7 +46,7 @@ ReadOp::ReadOp(const PlacedOp& placed) {
       placed.backend_.read(block.bytes.data(), as_bytes(from.memory, from.bytes));
       block.tensor = Tensor(block.bytes.data() + kGuard, from.tensor.dtype, from.tensor.dims());
     }
-    if (from.access != Access::kRead) outputs_.push_back(block.tensor);
+    if (writes(from.access)) outputs_.push_back(block.tensor);
     blocks_.push_back(std::move(block));
   }
 }
@@ -63,7 +63,7 @@ std::string ReadOp::damage(const Op& host) const {
     if (!std::all_of(begin, begin + kGuard, is_guard)) return "a write before " + block.name;
     if (!std::all_of(end - kGuard, end, is_guard)) return "a write behind " + block.name;
     const Tensor& original = *originals[i].tensor;
-    if (block.access == Access::kRead &&
+    if (!writes(block.access) &&
         std::memcmp(block.tensor.data, original.data, original.bytes()) != 0) {
       return "a write to the input " + block.name;
     }

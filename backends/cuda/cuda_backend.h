@@ -38,7 +38,7 @@ class CudaBackend : public Backend {
   std::unique_ptr<Program> compile(Plan plan) override;
 
   // Copies a placed weight back as it lay in the file.
-  void read_weight(void* dst, const Tensor& weight) { weights_.read(dst, weight); }
+  void read_weight(void* dst, const Tensor& weight) override { weights_.read(dst, weight); }
   const cuda::Allocator& allocator() const { return allocator_; }
 
  protected:

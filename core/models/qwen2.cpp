@@ -15,7 +15,9 @@ constexpr std::uint32_t kMaxWidth = 1u << 20;    // dim, ffn_dim, heads: far abo
 constexpr std::uint32_t kMaxContext = 1u << 30;  // positions are 32-bit
 
 // Keys are stored less the mean of their rotated bias over these positions: most of the bias is in
-// dimensions that have not turned far by then.
+// dimensions that have not turned far by then. What rounding keys to F16 costs the scores, with the
+// biases of Qwen2.5-0.5B, relative to no centering, mean and worst head (computed): 0.05 and 0.9 at
+// position 1,600, 0.07 and 0.9 at 4,095, 0.14 and 1.3 at 8,000, 0.29 and 1.4 at 32,767.
 constexpr int kCenterPositions = 4096;
 
 [[noreturn]] void bad_value(std::string_view key, const std::string& got,
@@ -58,7 +60,8 @@ std::vector<float> inverse_frequencies(std::int64_t head_dim, float base) {
 std::complex<double> mean_turn(double angle, int n) {
   const double half = angle / 2;
   if (std::sin(half) == 0) return 1;
-  return std::polar(std::sin(n * half) / (n * std::sin(half)), (n - 1) * half);
+  const double length = std::sin(n * half) / (n * std::sin(half));  // may be negative
+  return {length * std::cos((n - 1) * half), length * std::sin((n - 1) * half)};
 }
 
 // Appends the mean of Rope(bias) over the first kCenterPositions to `centers`. bias: (n_kv_heads *

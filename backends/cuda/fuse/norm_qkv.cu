@@ -145,15 +145,14 @@ void launch_small(const NormQkv& ops, const Launch& on) {
     job.part[p] = {weights_of(products[p]->weight), biases[p]->bias.f32(),
                    static_cast<int>(products[p]->weight.shape[0]) / head_dim};
   }
+  const bool one_format =
+      ops.q.weight.dtype == ops.k.weight.dtype && ops.q.weight.dtype == ops.v.weight.dtype;
   bool done[3] = {};
   for (int p = 0; p < 3; ++p) {
     if (done[p]) continue;
     const DType dtype = products[p]->weight.dtype;
-    const auto other_format = [&](const Gemm* op) { return op->weight.dtype != dtype; };
-    const tile::Company company = p > 0 ? tile::Company::kFollows
-                                  : std::any_of(products, products + 3, other_format)
-                                      ? tile::Company::kLeads
-                                      : tile::Company::kAlone;
+    tile::Company company = p == 0 ? tile::Company::kLeads : tile::Company::kFollows;
+    if (one_format) company = tile::Company::kAlone;
     job.n_tiles = 0;
     for (int other = 0; other < 3; ++other) {
       job.included[other] = products[other]->weight.dtype == dtype;

@@ -5,7 +5,8 @@
 // range of chunks, and their sums are added in the order of the warps. The tokens are staged once
 // per block in shared memory (dot.cuh), multiplied by the gain of a norm if there is one; 1 / rms
 // is applied to the sums.
-// Bound: the bytes of the weights. In flight per warp: gemv_batch() chunks of 8 rows.
+// Bound: the bytes of the weights. In flight per warp: two batches of gemv_batch() chunks of 8
+// rows.
 //
 // A Job says which rows make a tile and what becomes of their sums:
 //   n_tiles, n_cols, n_tokens, x (n_tokens, n_cols), gain (n_cols) or null, eps
@@ -25,7 +26,7 @@ constexpr int kFewWarps = 7;
 constexpr int kManyWarps = 16;
 constexpr int kManyColumns = 2048;
 constexpr int gemv_warps(int n_cols) { return n_cols >= kManyColumns ? kManyWarps : kFewWarps; }
-// Chunks in flight per warp and blocks per multiprocessor. 4,864 columns are 9.5 chunks for each of
+// Chunks of a warp's batch and blocks per multiprocessor. 4,864 columns are 9.5 chunks for each of
 // 16 warps: two batches of 5.
 template <class Format, int kWarps>
 constexpr int gemv_batch() {
@@ -51,14 +52,15 @@ __device__ inline int staged_position(int k) {
   return k / 32 * 32 + 8 * (quarter % 4) + 4 * (quarter / 4);
 }
 
-// Columns k..k+3 of a row; zero beyond its end.
+// Columns k..k+3 of a row; zero beyond its end. Past the first-level cache, which may hold what
+// stood there before for a launch that did not wait (Company).
 __device__ inline float4 load_columns(const float* row, int k, int n_cols) {
-  if (n_cols % 4 == 0 && k < n_cols) return *reinterpret_cast<const float4*>(row + k);
+  if (n_cols % 4 == 0 && k < n_cols) return __ldcg(reinterpret_cast<const float4*>(row + k));
   float4 v{0, 0, 0, 0};
-  if (k < n_cols) v.x = row[k];
-  if (k + 1 < n_cols) v.y = row[k + 1];
-  if (k + 2 < n_cols) v.z = row[k + 2];
-  if (k + 3 < n_cols) v.w = row[k + 3];
+  if (k < n_cols) v.x = __ldcg(row + k);
+  if (k + 1 < n_cols) v.y = __ldcg(row + k + 1);
+  if (k + 2 < n_cols) v.z = __ldcg(row + k + 2);
+  if (k + 3 < n_cols) v.w = __ldcg(row + k + 3);
   return v;
 }
 
@@ -108,7 +110,9 @@ __device__ inline void sum_half_chunks(const __half* shared, int stride, int n_t
 
 // Launches that read the same inputs and not each other's results run side by side: the one that
 // leads lets the next start as soon as the inputs are there; one that follows need not wait for
-// them, but ends only after the one before it, so that who waits for the last waits for all.
+// them, but ends only after the one before it, so that who waits for the last waits for all. A
+// launch that follows comes directly after one that leads or follows, on the same stream. What it
+// reads besides x (positions, pages) must have been written before the kernel that made x.
 enum class Company { kAlone, kLeads, kFollows };
 
 template <class Format, int kWarps, class Job>

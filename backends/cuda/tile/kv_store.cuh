@@ -27,8 +27,7 @@ __device__ inline void store_cached(void* cache, bool f16, std::int64_t at, floa
   }
 }
 
-// Element (kv_head, d) of the key or value of `token`; of a key, what differs from the center. The
-// subtraction is not contracted with what made `value`: KvWrite's rounding is fixed.
+// Element (kv_head, d) of the key or value of `token`; of a key, what differs from the center.
 __device__ inline void store_kv(const KvTarget& to, bool is_key, int token, int kv_head, int d,
                                 float value) {
   const std::int64_t at = kv_offset(to.layout, to.pages, to.seq[token], kv_head, to.pos[token], d);
