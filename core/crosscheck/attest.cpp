@@ -1,0 +1,125 @@
+#include "core/crosscheck/attest.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <set>
+#include <type_traits>
+
+#include "core/blocks.h"
+
+namespace qwen::crosscheck {
+namespace {
+
+std::string number(double v) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.9g", v);
+  return text;
+}
+
+// What an op has besides its tensors.
+template <class T>
+std::vector<std::pair<std::string, double>> fields(const T& op) {
+  if constexpr (std::is_same_v<T, RmsNorm>) {
+    return {{"eps", op.eps}};
+  } else if constexpr (std::is_same_v<T, Attention>) {
+    return {{"scale", op.scale}};
+  } else {
+    return {};
+  }
+}
+
+class Attester {
+ public:
+  explicit Attester(const Sides& sides) : sides_(sides) {}
+
+  void compare(const Node& theirs, const Node& ours) {
+    if (theirs.op.index() != ours.op.index() || theirs.tap.name != ours.tap.name) {
+      find(ours.tap, "op", std::string(name(ours.op)) + " " + std::string(ours.tap.name),
+           std::string(name(theirs.op)) + " " + std::string(theirs.tap.name));
+      return;
+    }
+    const auto values = [](const Op& op) {
+      return std::visit([](const auto& o) { return fields(o); }, op);
+    };
+    const auto got = values(theirs.op);
+    const auto expected = values(ours.op);
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      if (got[i].second == expected[i].second) continue;
+      find(ours.tap, expected[i].first, number(expected[i].second), number(got[i].second));
+    }
+    Op a = theirs.op;
+    Op b = ours.op;
+    const Operands their_tensors = operands(a);
+    const Operands our_tensors = operands(b);
+    for (std::size_t i = 0; i < our_tensors.size(); ++i) {
+      compare_tensor(*their_tensors[i].tensor, our_tensors[i], ours.tap);
+    }
+  }
+
+  Attestation result;
+
+ private:
+  void compare_tensor(const Tensor& theirs, const Operand& ours, const Tap& tap) {
+    const Tensor& own = *ours.tensor;
+    const auto a = theirs.dims();
+    const auto b = own.dims();
+    if (theirs.dtype != own.dtype || !std::equal(a.begin(), a.end(), b.begin(), b.end())) {
+      find(tap, std::string(ours.name), to_string(own), to_string(theirs));
+      return;
+    }
+    // A constant that many ops share is read once.
+    if (ours.access != Access::kConstant || !seen_.insert(theirs.data).second) return;
+    ++result.n_constants;
+    result.n_bytes += static_cast<std::int64_t>(own.bytes());
+    bytes_.resize(own.bytes());
+    sides_.path.read_weight(bytes_.data(), theirs);
+    if (std::memcmp(bytes_.data(), own.data, own.bytes()) == 0) return;
+    describe(own, ours, tap);
+  }
+
+  void describe(const Tensor& own, const Operand& ours, const Tap& tap) {
+    const std::int64_t n_rows = own.rows();
+    const auto row_bytes = own.row_bytes();
+    std::int64_t wrong = 0;
+    std::int64_t first = -1;
+    for (std::int64_t r = 0; r < n_rows; ++r) {
+      const std::size_t at = static_cast<std::size_t>(r) * row_bytes;
+      if (std::memcmp(bytes_.data() + at, own.data + at, row_bytes) == 0) continue;
+      ++wrong;
+      if (first < 0) first = r;
+    }
+    const bool zero =
+        std::all_of(bytes_.begin(), bytes_.end(), [](std::byte v) { return v == std::byte{0}; });
+    const std::string got = zero ? "all zero"
+                                 : std::to_string(wrong) + " of " + std::to_string(n_rows) +
+                                       " rows differ, the first is row " + std::to_string(first);
+    find(tap, std::string(ours.name), to_string(own) + " of the file", got);
+    result.findings.back().own = own.data;
+    result.findings.back().theirs = bytes_;
+  }
+
+  void find(const Tap& tap, std::string operand, std::string expected, std::string got) {
+    result.findings.push_back({tap, std::move(operand), std::move(expected), std::move(got)});
+  }
+
+  const Sides& sides_;
+  std::set<const std::byte*> seen_;
+  std::vector<std::byte> bytes_;
+};
+
+}  // namespace
+
+Attestation attest(const Sides& sides, const Plan& path, const Plan& oracle) {
+  Attester attester(sides);
+  for (std::size_t i = 0; i < std::min(path.size(), oracle.size()); ++i) {
+    attester.compare(path[i], oracle[i]);
+  }
+  if (path.size() != oracle.size()) {
+    attester.result.findings.push_back(
+        {{}, "ops", std::to_string(oracle.size()) + " ops", std::to_string(path.size()) + " ops"});
+  }
+  return std::move(attester.result);
+}
+
+}  // namespace qwen::crosscheck

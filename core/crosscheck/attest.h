@@ -1,0 +1,34 @@
+// Attestation: whether a path was given the model that is in the file. The same step, recorded on
+// both sides, must have the same ops with the same numbers and, read back through the handles that
+// the path's ops use, the same weights, bit for bit.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/backend.h"
+#include "core/crosscheck/sides.h"
+
+namespace qwen::crosscheck {
+
+struct Finding {
+  Tap tap;               // the first op that uses it
+  std::string operand;   // "weight", "bias", ...; or the field: "eps", "scale"
+  std::string expected;  // as the file has it
+  std::string got;       // as the path has it
+  // Of a constant with the right shape: the oracle's, and the path's bytes in the file's layout.
+  const std::byte* own = nullptr;
+  std::vector<std::byte> theirs = {};
+};
+
+struct Attestation {
+  std::int64_t n_constants = 0;
+  std::int64_t n_bytes = 0;
+  std::vector<Finding> findings;
+};
+
+// `path` and `oracle` are recordings of the same step on the two sides.
+Attestation attest(const Sides& sides, const Plan& path, const Plan& oracle);
+
+}  // namespace qwen::crosscheck

@@ -1,0 +1,62 @@
+// Naming the cause of divergences: which deliberately wrong variant reproduces what the path made,
+// at every place where the same op of the model failed.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/crosscheck/sides.h"
+#include "core/crosscheck/variants.h"
+
+namespace qwen::crosscheck {
+
+struct Cause {
+  std::string name = "unknown";
+  // Why: how well the variant reproduces the path, or for an unknown one the nearest variants.
+  std::string evidence;
+};
+
+// What is tried. One class of failures is one tap's name ("rope_q") in all layers and steps.
+class Hypotheses {
+ public:
+  explicit Hypotheses(const Sides& sides) : sides_(sides) {}
+
+  // Tries the variants on a failed op: `inputs` in host memory as they were before it, `got` the
+  // written tensors as the path left them, `failed` the failed elements of the first of them. Does
+  // nothing for a class with kMaxSites sites. Returns the index of the class.
+  int add_site(const Op& inputs, const Tap& tap, const std::vector<Tensor>& got,
+               const std::vector<std::int64_t>& failed);
+  // A class whose cause is known without trying.
+  int add_known(const Tap& tap, Cause cause);
+
+  Cause cause(int index) const;
+
+ private:
+  static constexpr int kMaxSites = 25;
+  // Of a tolerance: a variant that is so far off at one site is not tried at others.
+  static constexpr double kHopeless = 1000;
+  struct Candidate {
+    std::string_view cause;
+    bool is_noise = false;
+    double worst = 0;  // largest ratio at all sites; infinite if it did not apply at one
+  };
+  struct Class {
+    std::string name;
+    int sites = 0;
+    std::vector<Candidate> candidates = {};
+    Cause known = {};
+  };
+
+  void try_gemm(Class& c, const Op& inputs, const std::vector<Tensor>& got,
+                const std::vector<std::int64_t>& failed);
+  void try_all(Class& c, const Op& inputs, const std::vector<Tensor>& got);
+  static bool hopeless(const Class& c, std::string_view cause);
+  static void note(Class& c, std::string_view cause, bool is_noise, double ratio);
+
+  Sides sides_;
+  Scratch scratch_;
+  std::vector<Class> classes_;
+};
+
+}  // namespace qwen::crosscheck

@@ -1,0 +1,130 @@
+#include "core/crosscheck/cross_check.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace qwen::crosscheck {
+namespace {
+
+// The index of the largest value; not-a-number counts for nothing.
+std::int32_t likeliest(std::span<const float> logits) {
+  std::size_t best = 0;
+  for (std::size_t i = 1; i < logits.size(); ++i) {
+    if (logits[i] > logits[best] || std::isnan(logits[best])) best = i;
+  }
+  return std::isnan(logits[best]) ? 0 : static_cast<std::int32_t>(best);
+}
+
+class Run {
+ public:
+  Run(const Sides& sides, const Models& models, const CrossCheckOptions& options)
+      : sides_(sides),
+        options_(options),
+        path_(models.path, sides.path, session_options()),
+        oracle_(models.oracle, sides.oracle, session_options()),
+        shadow_(sides) {}
+
+  CrossCheckResult run() {
+    CrossCheckResult result;
+    std::int64_t total = 0;
+    for (const auto& text : options_.texts) {
+      total += static_cast<std::int64_t>(text.size()) + options_.n_decode;
+    }
+    std::vector<std::vector<std::int32_t>> texts = options_.texts;
+    std::vector<std::size_t> done(texts.size());
+    while (true) {
+      const std::vector<TokenInput> tokens = next_step(texts, done);
+      if (tokens.empty()) break;
+      if (options_.progress) options_.progress(result.n_tokens, total);
+      step(tokens, texts, result);
+      result.n_tokens += static_cast<std::int64_t>(tokens.size());
+    }
+    result.shadow = shadow_.result();
+    if (!result.attestation.findings.empty() || !result.shadow.divergences.empty()) {
+      result.agreement = Agreement::kDiverge;
+    } else if (result.shadow.n_unsound > 0) {
+      result.agreement = Agreement::kCannotTell;
+    }
+    return result;
+  }
+
+ private:
+  SessionOptions session_options() const {
+    std::size_t longest = 0;
+    for (const auto& text : options_.texts) longest = std::max(longest, text.size());
+    const auto n_seqs = static_cast<std::int64_t>(options_.texts.size());
+    return {.ctx = static_cast<std::int64_t>(longest) + options_.n_decode,
+            .n_seqs = n_seqs,
+            .max_step_tokens = n_seqs * options_.chunk,
+            .max_step_rows = n_seqs,
+            .kv_dtype = options_.kv_dtype,
+            .n_layers = options_.n_layers,
+            .poison = true};
+  }
+
+  // The next tokens of every sequence: a chunk of its text, or the one after it.
+  std::vector<TokenInput> next_step(const std::vector<std::vector<std::int32_t>>& texts,
+                                    std::vector<std::size_t>& done) const {
+    std::vector<TokenInput> tokens;
+    for (std::size_t s = 0; s < texts.size(); ++s) {
+      const std::size_t end =
+          std::min(texts[s].size(), done[s] + static_cast<std::size_t>(options_.chunk));
+      for (; done[s] < end; ++done[s]) {
+        tokens.push_back({texts[s][done[s]], static_cast<std::int32_t>(done[s]),
+                          static_cast<std::int32_t>(s), done[s] + 1 == texts[s].size()});
+      }
+    }
+    return tokens;
+  }
+
+  void step(const std::vector<TokenInput>& tokens, std::vector<std::vector<std::int32_t>>& texts,
+            CrossCheckResult& result) {
+    const Plan plan = recorded(sides_.oracle, oracle_, tokens);
+    if (result.n_tokens == 0) {
+      result.attestation = attest(sides_, recorded(sides_.path, path_, tokens), plan);
+      shadow_.adopt(result.attestation.findings);
+    }
+    shadow_.begin(plan, tokens);
+    Tensor logits;
+    {
+      const ObservingScope observing(sides_.path, &shadow_);
+      logits = path_.step(tokens);
+    }
+    shadow_.end();
+    std::int64_t row = 0;
+    for (const TokenInput& token : tokens) {
+      if (!token.wants_logits) continue;
+      std::vector<float> values(logits.cols());
+      sides_.path.read(values.data(), logits.slice(row, row + 1));
+      ++row;
+      auto& text = texts[static_cast<std::size_t>(token.seq)];
+      const std::size_t given = options_.texts[static_cast<std::size_t>(token.seq)].size();
+      if (text.size() < given + static_cast<std::size_t>(options_.n_decode)) {
+        text.push_back(likeliest(values));
+      }
+    }
+  }
+
+  // The step's ops, none of them run; its ids, positions and pages are in place.
+  static Plan recorded(Backend& backend, Session& session, const std::vector<TokenInput>& tokens) {
+    Plan plan;
+    const RecordingScope recording(backend, plan);
+    session.step(tokens);
+    return plan;
+  }
+
+  const Sides& sides_;
+  const CrossCheckOptions& options_;
+  Session path_;
+  Session oracle_;
+  Shadow shadow_;
+};
+
+}  // namespace
+
+CrossCheckResult cross_check(const Sides& sides, const Models& models,
+                             const CrossCheckOptions& options) {
+  return Run(sides, models, options).run();
+}
+
+}  // namespace qwen::crosscheck

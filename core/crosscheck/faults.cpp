@@ -1,0 +1,154 @@
+#include "core/crosscheck/faults.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace qwen::crosscheck {
+namespace {
+
+// In both layers, or in the last one: what follows from a fault must not hide it.
+const std::vector<Fault>& catalogue() {
+  static const std::vector<Fault> kFaults = {
+      {"M21", {{"embed", "the embedding is indexed by column"}}},
+      {"M21b", {{"embed", "token id + 1 is looked up"}}},
+      {"M37c", {{"embed", "the embedding is scaled by the root of dim"}}},
+      {"M9a", {{"attn_norm", "eps is 1e-5", 0}}},
+      {"M9b", {{"attn_norm", "LayerNorm: the mean is subtracted first"}}},
+      {"M9c", {{"ffn_norm", "the norm's weight is left out"}}},
+      {"M37d", {{"final_norm", "1 is added to the norm's weight"}}},
+      {"M7a", {{"q_proj", "the weight is read transposed", 1}}},
+      {"M7b", {{"k_proj", "the weight's rows are read one element too far apart"}}},
+      {"M7c", {{"o_proj", "the weight is read transposed"}}},
+      {"M42a", {{"v_proj", "the weight's rows are shifted by one", 1}}},
+      {"M42b", {{"down", "neighbouring rows of the weight are swapped", 0}}},
+      {"M24", {{"up", "the last 32 columns are left out"}}},
+      {"M45", {{"gate", "the last rows of the output are zero"}}},
+      {"M26", {{"logits", "the last rows of the output are zero"}}},
+      {"M41", {{"q_proj", "sums are kept in F16"}}},
+      {"M16a", {{"q_bias", "the bias is left out"}}},
+      {"M16b", {}, ".bias"},
+      {"M25", {}, "down.weight"},
+      {"M6a", {{"k_bias", "the bias is added twice"}}},
+      {"M6b", {{"q_bias", "the bias is shifted by 64 elements", 1}}},
+      {"M6c", {{"v_bias", "the bias's first element is added to all"}}},
+      {"M6d", {{"q_bias", "the bias is subtracted"}}},
+      {"M13a", {{"q_bias", "large biases are dropped"}}},
+      {"M13b", {{"k_bias", "the result is clamped to 20"}}},
+      {"M3a", {{"rope_q", "the base is 1e4"}}},
+      {"M3b", {{"rope_k", "only the first half of the pairs is rotated"}}},
+      {"M3c", {{"rope_k", "not rotated, or as if at position 0"}}},
+      {"M3e", {{"rope_q", "adjacent pairs (2i, 2i+1) are rotated instead of (i, i + head_dim/2)"}}},
+      {"M3f", {{"rope_q", "not rotated, or as if at position 0", 1}}},
+      {"M3g", {{"rope_q", "the sine has the other sign", 1}}},
+      {"M3h", {{"rope_q", "position + 1"}, {"rope_k", "position + 1"}}},
+      {"M1c", {{"kv_write", "all key/value heads are stored in the place of head 0"}}},
+      {"M5b", {{"kv_write", "only key/value head 0 is stored"}}},
+      {"M8c", {{"kv_write", "stored one position too early"}}},
+      {"M15", {{"kv_write", "always stored at position 0"}}},
+      {"M18", {{"kv_write", "nothing is stored", 1}}},
+      {"M37e", {{"kv_write", "keys and values are swapped"}}},
+      {"M40", {{"kv_write", "stored in 8 bits (E5M2)"}}},
+      {"M51", {{"kv_write", "stored in the pages of another sequence"}}},
+      {"C1", {{"kv_write", "the keys' center is not subtracted"}}},
+      {"C2", {{"kv_write", "the center of key head 0 is taken from all"}}},
+      {"M1d", {{"attn_out", "one slot is read for all keys"}}},
+      {"M2a", {{"attn_out", "the row's maximum is not subtracted"}}},
+      {"M2b", {{"attn_out", "scores are rounded to F16"}}},
+      {"M2c", {{"attn_out", "scores are not scaled"}}},
+      {"M2d", {{"attn_out", "scores are scaled twice", 1}}},
+      {"M5a", {{"attn_out", "kv_head = head % n_kv_heads instead of head / group"}}},
+      {"M8a", {{"attn_out", "the token's own key is not seen"}}},
+      {"M8b", {{"attn_out", "one key too many is read"}}},
+      {"M8d", {{"attn_out", "the key of position 0 is not seen"}}},
+      {"M10", {{"attn_out", "later tokens of the step are seen"}}},
+      {"M12", {{"attn_out", "scores are clipped at 50"}}},
+      {"M52", {{"attn_out", "the cache of another sequence is read"}}},
+      {"M37a", {{"swiglu", "gate and up are swapped"}}},
+      {"M37f", {{"swiglu", "SiLU is left out"}}},
+      {"M37g", {{"swiglu", "GELU instead of SiLU"}}},
+      {"M43", {{"swiglu", "the exponential of SiLU is rounded to F16"}}},
+      {"M37b", {{"resid1", "the residual is dropped"}}},
+      {"M37h", {{"resid2", "nothing is added to the residual", 0}}},
+      {"M33", {{"take_rows", "the first row is taken"}}},
+      // The two that the predecessor never found, with two more of its time.
+      {"P",
+       {{"rope_q", "adjacent pairs (2i, 2i+1) are rotated instead of (i, i + head_dim/2)"},
+        {"q_proj", "the weight is read transposed"},
+        {"kv_write", "all key/value heads are stored in the place of head 0"}},
+       ".bias"},
+  };
+  return kFaults;
+}
+
+bool is_at(const Divergence& d, const Plant& plant) {
+  return d.tap.name == plant.tap && (plant.layer < 0 || d.tap.layer == plant.layer);
+}
+
+FaultResult judged(const Fault& fault, const CrossCheckResult& run) {
+  FaultResult r{.id = std::string(fault.id)};
+  r.caught = run.agreement == Agreement::kDiverge;
+  r.placed = r.named = r.caught;
+  const auto& found = run.shadow.divergences;
+  if (!found.empty()) r.first = found.front();
+  for (const Plant& plant : fault.plants) {
+    r.planted +=
+        (r.planted.empty() ? "" : "; ") + std::string(plant.tap) + ": " + std::string(plant.cause);
+    const auto at = [&](const Divergence& d) { return is_at(d, plant); };
+    const auto first = std::find_if(found.begin(), found.end(), at);
+    if (first == found.end()) {
+      r.placed = r.named = false;
+      continue;
+    }
+    r.named = r.named && first->cause.name == plant.cause;
+  }
+  // Nothing but what was planted may diverge.
+  for (const Divergence& d : found) {
+    r.placed = r.placed && std::any_of(fault.plants.begin(), fault.plants.end(),
+                                       [&](const Plant& p) { return is_at(d, p); });
+  }
+  const auto& findings = run.attestation.findings;
+  if (fault.zeroed.empty()) {
+    r.placed = r.placed && findings.empty();
+    return r;
+  }
+  r.planted += (r.planted.empty() ? "" : "; ") + std::string(fault.zeroed) + " zeroed at load";
+  r.placed = r.placed && !findings.empty();
+  r.named = r.named && !findings.empty() && findings.front().got == "all zero";
+  return r;
+}
+
+}  // namespace
+
+std::span<const Fault> fault_catalogue() { return catalogue(); }
+
+Tensor FaultyFile::take(std::string_view name, std::initializer_list<std::int64_t> shape) {
+  const Tensor t = file_.take(name, shape);
+  if (zeroed_.empty() || !name.ends_with(zeroed_)) return t;
+  const Tensor zero = zeros_.take(t.dtype, t.dims());
+  std::memset(zero.data, 0, zero.bytes());
+  return zero;
+}
+
+CrossCheckResult run_with_fault(const Sides& sides, const OpenModel& open,
+                                const CrossCheckOptions& options, const Fault& fault) {
+  const std::unique_ptr<ModelFile> path_file = open();
+  const std::unique_ptr<ModelFile> oracle_file = open();
+  FaultyFile faulty_file(*path_file, fault.zeroed);
+  FaultyBackend faulty(sides.path, sides.reference, fault.plants);
+  const std::unique_ptr<Model> path = load_model(faulty_file, faulty);
+  const std::unique_ptr<Model> oracle = load_model(*oracle_file, sides.oracle);
+  return cross_check({faulty, sides.oracle, sides.reference}, {*path, *oracle}, options);
+}
+
+SelfTest self_test(const Sides& sides, const OpenModel& open, const CrossCheckOptions& options) {
+  SelfTest result;
+  const CrossCheckResult clean = run_with_fault(sides, open, options, {});
+  result.false_alarms = static_cast<std::int64_t>(clean.shadow.divergences.size() +
+                                                  clean.attestation.findings.size());
+  for (const Fault& fault : fault_catalogue()) {
+    result.faults.push_back(judged(fault, run_with_fault(sides, open, options, fault)));
+  }
+  return result;
+}
+
+}  // namespace qwen::crosscheck

@@ -1,0 +1,73 @@
+// A backend with a fault in it: runs every op on another backend, except those that the fault is
+// planted in, which are computed by one of the deliberately wrong variants.
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/backend.h"
+#include "core/crosscheck/variants.h"
+
+namespace qwen::crosscheck {
+
+// Where a variant is planted.
+struct Plant {
+  std::string_view tap;    // "rope_q"
+  std::string_view cause;  // of the variant
+  int layer = -1;          // -1: in all
+};
+
+class FaultyBackend : public Backend {
+ public:
+  // Both backends must outlive it; the reference works in host memory.
+  FaultyBackend(Backend& inner, Backend& reference, std::vector<Plant> plants)
+      : inner_(inner), reference_(reference), plants_(std::move(plants)) {}
+
+  // Ops that a plant has changed so far.
+  int n_planted() const { return n_planted_; }
+
+  std::string_view name() const override { return inner_.name(); }
+  std::string description() const override { return inner_.description(); }
+  Contract contract(const Op& op) const override { return inner_.contract(op); }
+  Buffer allocate(std::size_t bytes) override { return inner_.allocate(bytes); }
+  Buffer allocate_host(std::size_t bytes) override { return inner_.allocate_host(bytes); }
+  void reserve(const Plan& plan) override { inner_.reserve(plan); }
+  void write(const Tensor& dst, const void* src) override { inner_.write(dst, src); }
+  void read(void* dst, const Tensor& src) override { inner_.read(dst, src); }
+  std::uint64_t read_later(void* dst, const Tensor& src) override {
+    return inner_.read_later(dst, src);
+  }
+  void wait(std::uint64_t read) override { inner_.wait(read); }
+  int queue_depth() const override { return inner_.queue_depth(); }
+  std::int64_t step_tokens() const override { return inner_.step_tokens(); }
+  Tensor place_weight(const Tensor& host) override;
+  void read_weight(void* dst, const Tensor& weight) override { inner_.read_weight(dst, weight); }
+
+ private:
+  void run(const Embed& op) override { run_op(op); }
+  void run(const RmsNorm& op) override { run_op(op); }
+  void run(const Gemm& op) override { run_op(op); }
+  void run(const AddBias& op) override { run_op(op); }
+  void run(const Rope& op) override { run_op(op); }
+  void run(const KvWrite& op) override { run_op(op); }
+  void run(const Attention& op) override { run_op(op); }
+  void run(const SiluMul& op) override { run_op(op); }
+  void run(const Add& op) override { run_op(op); }
+  void run(const TakeRows& op) override { run_op(op); }
+  void run(const Sample& op) override { run_op(op); }
+  void run(const Advance& op) override { run_op(op); }
+
+  void run_op(const Op& op);
+  bool run_planted(const Plant& plant, const Op& op);
+
+  Backend& inner_;
+  Backend& reference_;
+  std::vector<Plant> plants_;
+  std::map<const std::byte*, Tensor> host_;  // of placed weights
+  Scratch scratch_;
+  int n_planted_ = 0;
+};
+
+}  // namespace qwen::crosscheck

@@ -1,0 +1,57 @@
+// Judging the outputs of an op, element by element, by the bounds that follow from numeric
+// contracts (core/contract.h).
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "core/contract.h"
+#include "core/ops.h"
+
+namespace qwen::crosscheck {
+
+enum class Verdict {
+  kPass,
+  kFail,
+  kUnsound,  // the bounds are so wide that the check says nothing: never a pass
+};
+
+// One element of an output.
+struct Element {
+  std::int64_t index = 0;  // in the output, flat
+  double got = 0;
+  double expected = 0;
+  double tolerance = 0;
+  double error() const;
+  // |error| / tolerance; 0 if there is no error, infinite if a value is not finite where the other
+  // is, or if an exact value differs.
+  double ratio() const;
+};
+
+// What is found out about one output of one op.
+struct Judgement {
+  std::string_view output = {};  // "out", "lse", ...
+  Verdict verdict = Verdict::kPass;
+  std::int64_t n_elements = 0;
+  std::int64_t n_failed = 0;
+  Element worst = {};                     // of the largest ratio
+  std::vector<std::int64_t> failed = {};  // indices, at most kMaxListed
+  static constexpr std::size_t kMaxListed = 4096;
+};
+
+// `op` lies in host memory and holds its inputs as they were before it ran; its outputs are
+// `expected`, one tensor per written operand, in order, as an exact run leaves them, and `got`, as
+// the judged run left them. The bound is the sum of the bounds of `contracts`. Ops without
+// rounding are compared bit for bit.
+std::vector<Judgement> judge(const Op& op, const std::vector<Tensor>& expected,
+                             const std::vector<Tensor>& got,
+                             const std::vector<Contract>& contracts);
+
+// The same for one tensor, bit for bit.
+Judgement compare_bits(const Tensor& expected, const Tensor& got);
+
+// Ops that every backend must compute with the same bits.
+bool is_bit_exact(const Op& op);
+
+}  // namespace qwen::crosscheck

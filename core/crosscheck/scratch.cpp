@@ -1,0 +1,35 @@
+#include "core/crosscheck/scratch.h"
+
+#include <cstring>
+
+namespace qwen::crosscheck {
+
+Tensor Scratch::take(DType dtype, std::span<const std::int64_t> dims) {
+  Tensor t(nullptr, dtype, dims);
+  const std::size_t lines = (t.bytes() + sizeof(Line) - 1) / sizeof(Line);
+  if (used_ == blocks_.size()) blocks_.emplace_back();
+  std::vector<Line>& block = blocks_[used_++];
+  if (block.size() < lines) block.resize(lines);
+  t.data = reinterpret_cast<std::byte*>(block.data());
+  return t;
+}
+
+Tensor Scratch::copy(const Tensor& host) {
+  const Tensor t = take(host.dtype, host.dims());
+  std::memcpy(t.data, host.data, host.bytes());
+  return t;
+}
+
+Op copy_of(const Op& host, Scratch& scratch) {
+  Op op = host;
+  for (const Operand& operand : operands(op)) {
+    if (operand.access != Access::kConstant) *operand.tensor = scratch.copy(*operand.tensor);
+  }
+  return op;
+}
+
+bool is_cache(const Operand& operand) {
+  return operand.name == "k_cache" || operand.name == "v_cache";
+}
+
+}  // namespace qwen::crosscheck

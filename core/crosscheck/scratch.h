@@ -1,0 +1,42 @@
+// Host memory for copies of an op's tensors.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <initializer_list>
+#include <span>
+#include <vector>
+
+#include "core/ops.h"
+
+namespace qwen::crosscheck {
+
+// Owns every tensor that it hands out; aligned to 64 bytes.
+class Scratch {
+ public:
+  Tensor take(DType dtype, std::span<const std::int64_t> dims);
+  Tensor take(DType dtype, std::initializer_list<std::int64_t> dims) {
+    return take(dtype, std::span(dims.begin(), dims.size()));
+  }
+  // A tensor in host memory, copied.
+  Tensor copy(const Tensor& host);
+  // All of it is free again; what was handed out must not be used any more.
+  void reset() { used_ = 0; }
+
+ private:
+  struct alignas(64) Line {
+    std::byte bytes[64];
+  };
+  std::deque<std::vector<Line>> blocks_;  // the first used_ are handed out
+  std::size_t used_ = 0;
+};
+
+// The op, with copies of all it does not only read as a constant: `op` may be run without a change
+// to the original's tensors.
+Op copy_of(const Op& host, Scratch& scratch);
+
+// True for the key/value cache among an op's operands.
+bool is_cache(const Operand& operand);
+
+}  // namespace qwen::crosscheck

@@ -1,0 +1,261 @@
+#include "core/crosscheck/shadow.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "core/error.h"
+#include "core/kv_layout.h"
+
+namespace qwen::crosscheck {
+namespace {
+
+// A quiet not-a-number that no arithmetic makes.
+constexpr std::uint32_t kPoison = 0x7fe5a5a5;
+
+bool is_given(const Operand& operand) {
+  return operand.access == Access::kRead && operand.tensor->dtype != DType::kF32 &&
+         !is_cache(operand);
+}
+
+std::vector<Tensor> outputs(Op& op) {
+  std::vector<Tensor> all;
+  for (const Operand& operand : operands(op)) {
+    if (writes(operand.access)) all.push_back(*operand.tensor);
+  }
+  return all;
+}
+
+bool all_poison(const Tensor& t, const std::vector<std::int64_t>& elements) {
+  return t.dtype == DType::kF32 &&
+         std::all_of(elements.begin(), elements.end(), [&](std::int64_t i) {
+           return std::bit_cast<std::uint32_t>(t.f32()[i]) == kPoison;
+         });
+}
+
+}  // namespace
+
+void Shadow::begin(const Plan& oracle_plan, std::span<const TokenInput> tokens) {
+  plan_ = oracle_plan;
+  tokens_.assign(tokens.begin(), tokens.end());
+  rows_.clear();
+  for (std::size_t i = 0; i < tokens_.size(); ++i) {
+    if (tokens_[i].wants_logits) rows_.push_back(i);
+  }
+  next_ = 0;
+  ++step_;
+  ledgers_.clear();
+}
+
+void Shadow::before(const Op& op, const Tap& tap) {
+  const bool same = next_ < plan_.size() && plan_[next_].op.index() == op.index() &&
+                    plan_[next_].tap.name == tap.name && plan_[next_].tap.layer == tap.layer;
+  if (!same) {
+    throw Error({.code = "plans_differ",
+                 .message = "the path runs " + std::string(name(op)) + " " + std::string(tap.name) +
+                            ", the oracle something else"});
+  }
+  scratch_.reset();
+  bring_inputs(op, tap);
+  poison_outputs(op);
+}
+
+// What the path computed is read from it; what it was given (ids, positions, pages) it must have
+// right; weights, tables and the ledger are the oracle's own.
+void Shadow::bring_inputs(const Op& path_op, const Tap& tap) {
+  Op theirs = path_op;
+  inputs_ = plan_[next_].op;
+  const Operands from = operands(theirs);
+  const Operands to = operands(inputs_);
+  for (std::size_t i = 0; i < to.size(); ++i) {
+    if (is_cache(to[i])) continue;
+    if (to[i].access == Access::kConstant) {
+      adopt_constant(*to[i].tensor);
+      continue;
+    }
+    if (is_given(to[i])) {
+      compare_given(from[i], to[i], tap);
+      continue;
+    }
+    const Tensor own = scratch_.take(to[i].tensor->dtype, to[i].tensor->dims());
+    if (to[i].access != Access::kWrite) sides_.path.read(own.data, *from[i].tensor);
+    *to[i].tensor = own;
+  }
+}
+
+void Shadow::adopt_constant(Tensor& own) {
+  if (findings_ == nullptr) return;
+  const std::byte* data = own.data;
+  for (const Finding& finding : *findings_) {
+    if (finding.own != data) continue;
+    own = scratch_.take(own.dtype, own.dims());
+    std::memcpy(own.data, finding.theirs.data(), finding.theirs.size());
+    return;
+  }
+}
+
+void Shadow::compare_given(const Operand& theirs, const Operand& ours, const Tap& tap) {
+  const Tensor got = scratch_.take(ours.tensor->dtype, ours.tensor->dims());
+  sides_.path.read(got.data, *theirs.tensor);
+  ++result_.n_checks;
+  result_.n_elements += got.size();
+  if (std::memcmp(got.data, ours.tensor->data, got.bytes()) == 0) return;
+  Judgement j = compare_bits(*ours.tensor, got);
+  j.output = ours.name;
+  diverges(
+      j, inputs_, tap, got,
+      hypotheses_.add_known(tap, {"the path was given other " + std::string(ours.name),
+                                  "the tensor that the op reads differs from the step's own"}));
+}
+
+void Shadow::poison_outputs(const Op& path_op) {
+  Op op = path_op;
+  for (const Operand& operand : operands(op)) {
+    if (operand.access != Access::kWrite || operand.tensor->dtype != DType::kF32) continue;
+    const std::vector<std::uint32_t> poison(operand.tensor->size(), kPoison);
+    sides_.path.write(*operand.tensor, poison.data());
+  }
+}
+
+std::vector<Tensor> Shadow::read_outputs(const Op& path_op) {
+  Op theirs = path_op;
+  std::vector<Tensor> got;
+  for (const Tensor& t : outputs(theirs)) {
+    got.push_back(scratch_.take(t.dtype, t.dims()));
+    sides_.path.read(got.back().data, t);
+  }
+  return got;
+}
+
+void Shadow::after(const Op& op, const Tap& tap) {
+  const std::vector<Tensor> got = read_outputs(op);
+  judge_outputs(op, tap, got);
+  if (const auto* written = std::get_if<KvWrite>(&op)) {
+    // The ledger goes on as the path has it: a wrong write is reported once, and what is read from
+    // it is judged by what is there.
+    const auto& ours = std::get<KvWrite>(plan_[next_].op);
+    std::memcpy(ours.k_cache.data, got[0].data, got[0].bytes());
+    std::memcpy(ours.v_cache.data, got[1].data, got[1].bytes());
+    ledgers_.push_back({tap, *written, ours});
+  }
+  ++next_;
+}
+
+void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<Tensor>& got) {
+  const auto exact_run = [&](Backend& backend) {
+    Op op = copy_of(inputs_, scratch_);
+    backend(op);
+    return outputs(op);
+  };
+  const Contract contract = sides_.path.contract(path_op);
+  std::vector<Tensor> expected = exact_run(sides_.oracle);
+  std::vector<Judgement> all =
+      judge(inputs_, expected, got, {contract, sides_.oracle.contract(inputs_)});
+  const auto failed = [](const Judgement& j) { return j.verdict == Verdict::kFail; };
+  if (std::any_of(all.begin(), all.end(), failed) && &sides_.oracle != &sides_.reference) {
+    expected = exact_run(sides_.reference);
+    all = judge(inputs_, expected, got, {contract});
+  }
+  int cause = -1;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const Judgement& j = all[i];
+    ++result_.n_checks;
+    result_.n_elements += j.n_elements;
+    if (j.verdict == Verdict::kUnsound) ++result_.n_unsound;
+    if (!failed(j)) {
+      if (j.worst.ratio() > result_.worst.element.ratio()) {
+        result_.worst = {tap, j.output, j.worst};
+      }
+      continue;
+    }
+    if (cause < 0) {
+      cause = all_poison(got[i], j.failed)
+                  ? hypotheses_.add_known(
+                        tap, {"the output is not written",
+                              "the elements still hold what was put there before the op"})
+                  : hypotheses_.add_site(inputs_, tap, got, j.failed);
+    }
+    diverges(j, inputs_, tap, got[i], cause);
+  }
+}
+
+void Shadow::diverges(const Judgement& judgement, const Op& op, const Tap& tap,
+                      const Tensor& output, int cause) {
+  Divergence d{.tap = tap,
+               .op = name(op),
+               .output = judgement.output,
+               .step = step_,
+               .element = judgement.worst,
+               .n_failed = judgement.n_failed,
+               .n_elements = judgement.n_elements};
+  locate(d, op, output);
+  result_.divergences.push_back(std::move(d));
+  causes_.push_back(cause);
+}
+
+void Shadow::locate(Divergence& d, const Op& op, const Tensor& output) const {
+  std::int64_t rest = d.element.index;
+  if (const auto* w = std::get_if<KvWrite>(&op); w != nullptr && output.rank == 4) {
+    // (page, kv_head, slot, d): the position follows from the page table.
+    const KvLayout layout = kv_layout(w->k_cache, w->pages);
+    const std::int64_t per_head = layout.page_tokens * layout.head_dim;
+    const std::int64_t page = rest / (layout.n_kv_heads * per_head);
+    const std::int32_t* table = w->pages.i32();
+    const std::int32_t* entry = std::find(table, table + w->pages.size(), page);
+    const std::int64_t at = entry - table;  // the table's size if the page is nobody's
+    d.seq = static_cast<std::int32_t>(at / layout.pages_per_seq);
+    d.token = at % layout.pages_per_seq * layout.page_tokens + rest % per_head / layout.head_dim;
+    d.coords = {rest / per_head % layout.n_kv_heads, rest % layout.head_dim};
+    return;
+  }
+  const std::int64_t n_rows = output.shape[0];
+  const std::int64_t per_row = output.size() / std::max<std::int64_t>(1, n_rows);
+  std::size_t row = static_cast<std::size_t>(rest / per_row);
+  if (n_rows != static_cast<std::int64_t>(tokens_.size()) && row < rows_.size()) row = rows_[row];
+  if (row < tokens_.size()) {
+    d.token = tokens_[row].pos;
+    d.seq = tokens_[row].seq;
+  }
+  rest %= per_row;
+  for (int k = 1; k < output.rank; ++k) {
+    std::int64_t inner = 1;
+    for (int m = k + 1; m < output.rank; ++m) inner *= output.shape[m];
+    d.coords.push_back(rest / inner);
+    rest %= inner;
+  }
+}
+
+void Shadow::end() {
+  if (next_ != plan_.size()) {
+    throw Error({.code = "plans_differ", .message = "the path ran fewer ops than the oracle"});
+  }
+  // Whatever wrote to a layer's cache after its KvWrite.
+  for (const Ledger& layer : ledgers_) {
+    scratch_.reset();
+    const std::vector<Tensor> got = read_outputs(layer.theirs);
+    const std::vector<Judgement> all =
+        judge(layer.ours, {layer.ours.k_cache, layer.ours.v_cache}, got, {});
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      ++result_.n_checks;
+      result_.n_elements += all[i].n_elements;
+      if (all[i].verdict != Verdict::kFail) continue;
+      const int cause = hypotheses_.add_known(
+          layer.tap, {"another op wrote to this layer's cache",
+                      "it was right after the layer's own write and differs at the step's end"});
+      diverges(all[i], layer.ours, layer.tap, got[i], cause);
+      std::memcpy((i == 0 ? layer.ours.k_cache : layer.ours.v_cache).data, got[i].data,
+                  got[i].bytes());
+    }
+  }
+}
+
+ShadowResult Shadow::result() const {
+  ShadowResult result = result_;
+  for (std::size_t i = 0; i < causes_.size(); ++i) {
+    result.divergences[i].cause = hypotheses_.cause(causes_[i]);
+  }
+  return result;
+}
+
+}  // namespace qwen::crosscheck

@@ -1,0 +1,105 @@
+// Shadow: watches a path while it runs, brings each op's inputs over as the path has them, computes
+// the op from them by an oracle, and judges what the path made of them. So every op is judged by
+// itself: a fault shows where it is, and what follows from it is judged by the wrong inputs that it
+// got. The keys and values are compared bit for bit with a ledger after every write.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/backend.h"
+#include "core/crosscheck/attest.h"
+#include "core/crosscheck/cause.h"
+#include "core/crosscheck/judge.h"
+#include "core/crosscheck/sides.h"
+#include "core/session.h"
+
+namespace qwen::crosscheck {
+
+// Where an op that failed stands, and its worst element.
+struct Divergence {
+  Tap tap;
+  std::string_view op;      // "Rope"
+  std::string_view output;  // "out", "lse", "pos": the operand that differs
+  std::int64_t step = 0;    // of the run
+  std::int64_t token = 0;   // of the sequence: its position
+  std::int32_t seq = 0;
+  std::vector<std::int64_t> coords =
+      {};  // of the element in its token's row: (column), (head, d), ...
+  Element element;
+  std::int64_t n_failed = 0;
+  std::int64_t n_elements = 0;
+  Cause cause = {};
+};
+
+// The worst element that passed.
+struct Worst {
+  Tap tap;
+  std::string_view output;
+  Element element;
+};
+
+struct ShadowResult {
+  std::int64_t n_checks = 0;    // outputs judged
+  std::int64_t n_elements = 0;  // and their elements
+  std::int64_t n_unsound = 0;   // outputs whose bounds say nothing
+  Worst worst;
+  // In the order in which they happened: every failed output of every op.
+  std::vector<Divergence> divergences;
+};
+
+class Shadow : public Observer {
+ public:
+  explicit Shadow(const Sides& sides) : sides_(sides), hypotheses_(sides) {}
+
+  // From now on ops are computed from the constants that the path has instead of those that were
+  // found wrong: that has been reported, and must not hide what else is wrong with these ops.
+  // `findings` must outlive the shadow.
+  void adopt(const std::vector<Finding>& findings) { findings_ = &findings; }
+
+  // Before a step of the path: the same step as the oracle's session recorded it, on its tensors
+  // (its own weights, positions, page table, and a cache that becomes the ledger).
+  void begin(const Plan& oracle_plan, std::span<const TokenInput> tokens);
+  // Throws Error (code "plans_differ") if the path runs another op than the oracle recorded.
+  void before(const Op& op, const Tap& tap) override;
+  void after(const Op& op, const Tap& tap) override;
+  // After the step. Throws if the path left out ops.
+  void end();
+
+  // With the causes of all divergences so far.
+  ShadowResult result() const;
+
+ private:
+  // A layer's cache on both sides.
+  struct Ledger {
+    Tap tap;
+    KvWrite theirs, ours;
+  };
+
+  void bring_inputs(const Op& path_op, const Tap& tap);
+  void adopt_constant(Tensor& own);
+  void poison_outputs(const Op& path_op);
+  void compare_given(const Operand& theirs, const Operand& ours, const Tap& tap);
+  std::vector<Tensor> read_outputs(const Op& path_op);
+  void judge_outputs(const Op& path_op, const Tap& tap, const std::vector<Tensor>& got);
+  void diverges(const Judgement& judgement, const Op& op, const Tap& tap, const Tensor& output,
+                int cause);
+  void locate(Divergence& d, const Op& op, const Tensor& output) const;
+
+  Sides sides_;
+  const std::vector<Finding>* findings_ = nullptr;
+  Plan plan_;
+  std::vector<TokenInput> tokens_;
+  std::vector<std::size_t> rows_;  // of tokens_: those whose logits are wanted
+  std::size_t next_ = 0;           // node of plan_
+  std::int64_t step_ = -1;
+  Scratch scratch_;
+  Op inputs_;  // the current op: its inputs as the path has them, in scratch_ and the ledger
+  std::vector<Ledger> ledgers_;  // of the step's layers
+  Hypotheses hypotheses_;
+  ShadowResult result_;
+  std::vector<int> causes_;  // of result_.divergences: classes of hypotheses_
+};
+
+}  // namespace qwen::crosscheck

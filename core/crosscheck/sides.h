@@ -1,0 +1,14 @@
+#pragma once
+
+#include "core/backend.h"
+
+namespace qwen::crosscheck {
+
+// The two sides of a comparison, and who decides. All must outlive whoever holds it.
+struct Sides {
+  Backend& path;       // under test
+  Backend& oracle;     // host memory; may be the reference itself
+  Backend& reference;  // host memory: the definition. It judges again what the oracle finds wrong
+};
+
+}  // namespace qwen::crosscheck

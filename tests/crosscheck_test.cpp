@@ -1,0 +1,95 @@
+// The cross-check on tiny models: the clean run agrees, and every fault of the catalogue is caught
+// where it is and named.
+#include <gtest/gtest.h>
+
+#include "backends/cpu/cpu_backend.h"
+#include "backends/cpu/reference/reference.h"
+#include "core/crosscheck/faults.h"
+#include "loader/weights.h"
+#include "tests/model_runs.h"
+
+namespace qwen::crosscheck {
+namespace {
+
+using qwen::testing::random_text;
+
+struct Shape {
+  std::string name;
+  fixtures::TinyModelSpec spec;
+};
+void PrintTo(const Shape& shape, std::ostream* out) { *out << shape.name; }
+
+OpenModel opener(const fixtures::TinyModelSpec& spec) {
+  return [bytes = fixtures::tiny_model(spec).bytes()]() -> std::unique_ptr<ModelFile> {
+    return std::make_unique<GgufModelFile>(Gguf::parse(from_memory(bytes, "tiny")));
+  };
+}
+
+// Ragged, several steps of prefill, and decode.
+CrossCheckOptions options(std::uint64_t seed, DType kv = DType::kF32) {
+  return {.texts = {random_text(19, seed), random_text(7, seed + 1), random_text(12, seed + 2)},
+          .n_decode = 3,
+          .chunk = 9,
+          .kv_dtype = kv};
+}
+
+class CrossCheckTest : public ::testing::TestWithParam<Shape> {
+ protected:
+  CpuBackend cpu_{1, ""};
+  ReferenceBackend reference_;
+  Sides sides_{cpu_, reference_, reference_};
+};
+
+TEST_P(CrossCheckTest, CleanRunsAgree) {
+  for (const DType kv : {DType::kF32, DType::kF16}) {
+    const CrossCheckResult run =
+        run_with_fault(sides_, opener(GetParam().spec), options(1, kv), {});
+    EXPECT_EQ(run.agreement, Agreement::kAgree);
+    EXPECT_TRUE(run.attestation.findings.empty());
+    for (const Divergence& d : run.shadow.divergences) {
+      ADD_FAILURE() << d.tap.name << " of layer " << d.tap.layer << ": " << d.element.got << " for "
+                    << d.element.expected << ", " << d.element.ratio() << " of the tolerance";
+    }
+    EXPECT_EQ(run.n_tokens, 19 + 7 + 12 + 3 * 3);
+    EXPECT_GT(run.shadow.n_elements, 100'000);
+    // The bounds are used: a run that never comes near them would not see a fault.
+    EXPECT_GT(run.shadow.worst.element.ratio(), 0.1);
+    EXPECT_GT(run.attestation.n_constants, 20);
+  }
+}
+
+TEST_P(CrossCheckTest, EveryFaultIsCaughtPlacedAndNamed) {
+  for (const std::uint64_t seed : {5, 50}) {
+    const SelfTest test = self_test(sides_, opener(GetParam().spec), options(seed));
+    EXPECT_EQ(test.false_alarms, 0);
+    EXPECT_GE(test.faults.size(), 45u);
+    for (const FaultResult& fault : test.faults) {
+      EXPECT_TRUE(fault.caught) << fault.id << " " << fault.planted;
+      EXPECT_TRUE(fault.placed) << fault.id << " " << fault.planted << ": first at "
+                                << fault.first.tap.name << " of layer " << fault.first.tap.layer;
+      EXPECT_TRUE(fault.named) << fault.id << " " << fault.planted << ": named "
+                               << fault.first.cause.name << ", " << fault.first.cause.evidence;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Tiny, CrossCheckTest,
+                         ::testing::Values(Shape{"F32_group7",
+                                                 {.dtype = DType::kF32,
+                                                  .n_heads = 14,
+                                                  .n_kv_heads = 2,
+                                                  .head_dim = 64,
+                                                  .dim = 128,
+                                                  .ffn_dim = 208}},
+                                           Shape{"Q8_0_head128",
+                                                 {.dtype = DType::kQ8_0,
+                                                  .n_heads = 6,
+                                                  .n_kv_heads = 2,
+                                                  .head_dim = 128,
+                                                  .dim = 256,
+                                                  .ffn_dim = 512,
+                                                  .tied = false}}),
+                         [](const auto& test) { return test.param.name; });
+
+}  // namespace
+}  // namespace qwen::crosscheck
