@@ -44,11 +44,17 @@ class Bounds {
   Tolerance operator()(const RmsNorm&) const { return relative(g_ / kUnit / 2 + 7); }
 
   // exp is good to two units, its argument's rounding counts |gate| times; then sum, quotient,
-  // product.
+  // product. Subnormal results are rounded absolutely, and below a gate of -87 exp(-gate) may
+  // overflow, or its reciprocal be flushed: then silu is 0.
   Tolerance operator()(const SiluMul& op) const {
+    constexpr double kSubnormalStep = 0x1p-149;
     Tolerance t = zeros();
     for (std::size_t i = 0; i < t.out.size(); ++i) {
-      t.out[i] = std::abs(y_.f32()[i]) * (9 + std::abs(op.gate.f32()[i])) * kUnit;
+      const double y = std::abs(y_.f32()[i]);
+      const double gate = op.gate.f32()[i];
+      t.out[i] = y * (9 + std::abs(gate)) * kUnit +
+                 kSubnormalStep * (1 + std::abs(double{op.up.f32()[i]}));
+      if (gate < -87) t.out[i] += y;
     }
     return t;
   }
@@ -138,6 +144,7 @@ class Bounds {
     std::vector<double> value_size(head_dim);
     for (std::int64_t j = 0; j < kv_len; ++j) {
       const double p = std::exp(score[j] - max) / total;
+      if (p == 0) continue;
       const double epsilon =
           std::expm1(delta[j] + delta_max + 3 * std::abs(score[j] - max) * kUnit) + 6 * kUnit;
       weight_error += p * epsilon;

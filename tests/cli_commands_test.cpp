@@ -158,14 +158,38 @@ TEST_F(CliCommands, EveryCommandHasHelp) {
   const Result overview = run_program({"--help"});
   EXPECT_EQ(overview.code, 0);
   EXPECT_EQ(run_program({"-h", "--json"}).out, overview.out);
-  for (const char* command : {"run", "score", "bench", "inspect", "tokenize", "detokenize",
-                              "template", "devices", "completion", "version"}) {
+  for (const char* command : {"run", "score", "cross-check", "bench", "inspect", "tokenize",
+                              "detokenize", "template", "devices", "completion", "version"}) {
     EXPECT_NE(overview.out.find(std::string("\n  ") + command), std::string::npos) << command;
     const Result help = run_program({command, "--help"});
     EXPECT_EQ(help.code, 0);
     EXPECT_NE(help.out.find("Usage: qwen " + std::string(command)), std::string::npos) << help.out;
     EXPECT_EQ(help.err, "");
   }
+}
+
+TEST_F(CliCommands, CrossCheck) {
+  const Args args = {"cross-check", "--device", "cpu", "-n", "2"};
+  Args with_json = args;
+  with_json.push_back("--json");
+  const Json json = qwen(with_json).json();
+  expect_keys(json, {"schema", "verdict", "model", "device", "oracle", "tokens", "checks",
+                     "elements", "unsound", "worst", "load", "first_divergence", "divergences"});
+  EXPECT_EQ(json["verdict"], "agree");
+  EXPECT_EQ(json["oracle"], "ref");
+  EXPECT_EQ(json["first_divergence"], nullptr);
+  EXPECT_GT(json["load"]["weights"], 20);
+  const Result text = qwen(args);
+  EXPECT_EQ(text.code, 0);
+  EXPECT_TRUE(text.out.starts_with("PASS cpu against ref: ")) << text.out;
+  EXPECT_EQ(run_program({"--cross-check", model(), "--device", "cpu", "-n", "2"}).out, text.out);
+  const Json one =
+      qwen({"cross-check", "--device", "cpu", "--ids", "1,2,3", "-n", "0", "--json"}).json();
+  EXPECT_EQ(one["tokens"], 3);
+  expect_failure(qwen({"cross-check", "--device", "ref"}), 2,
+                 "what the others are checked against");
+  expect_failure(qwen({"cross-check", "--device", "cpu", "--ids", "999999"}), 2,
+                 "not in the vocabulary");
 }
 
 TEST_F(CliCommands, Bench) {

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <set>
 #include <type_traits>
+#include <utility>
 
 #include "core/blocks.h"
 
@@ -47,6 +48,7 @@ class Attester {
     for (std::size_t i = 0; i < expected.size(); ++i) {
       if (got[i].second == expected[i].second) continue;
       find(ours.tap, expected[i].first, number(expected[i].second), number(got[i].second));
+      result.findings.back().is_number = true;
     }
     Op a = theirs.op;
     Op b = ours.op;
@@ -68,8 +70,8 @@ class Attester {
       find(tap, std::string(ours.name), to_string(own), to_string(theirs));
       return;
     }
-    // A constant that many ops share is read once.
-    if (ours.access != Access::kConstant || !seen_.insert(theirs.data).second) return;
+    // A constant that many ops share on both sides is read once.
+    if (ours.access != Access::kConstant || !seen_.insert({theirs.data, own.data}).second) return;
     ++result.n_constants;
     result.n_bytes += static_cast<std::int64_t>(own.bytes());
     bytes_.resize(own.bytes());
@@ -95,8 +97,8 @@ class Attester {
                                  : std::to_string(wrong) + " of " + std::to_string(n_rows) +
                                        " rows differ, the first is row " + std::to_string(first);
     find(tap, std::string(ours.name), to_string(own) + " of the file", got);
-    result.findings.back().own = own.data;
-    result.findings.back().theirs = bytes_;
+    result.findings.back().is_constant = true;
+    result.wrong.push_back({own.data, bytes_});
   }
 
   void find(const Tap& tap, std::string operand, std::string expected, std::string got) {
@@ -104,7 +106,7 @@ class Attester {
   }
 
   const Sides& sides_;
-  std::set<const std::byte*> seen_;
+  std::set<std::pair<const std::byte*, const std::byte*>> seen_;
   std::vector<std::byte> bytes_;
 };
 

@@ -13,7 +13,7 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // Elements of a Gemm that a variant is tried on: as many that failed and that passed.
-constexpr std::int64_t kGemmElements = 24;
+constexpr std::uint64_t kGemmElements = 24;
 // What a narrower type adds to the bound of a noise variant: the unit roundoff of F16.
 constexpr double kHalfUnit = 0x1p-11;
 
@@ -26,29 +26,61 @@ std::vector<Tensor> outputs(Op& op) {
 }
 
 // Each bound becomes the largest of its token's row: a variant that moves elements moves their
-// bounds with them.
+// bounds with them. Those of values that are not finite do not count.
 void widen_to_rows(std::vector<double>& bounds, std::int64_t n_rows) {
   const auto n = static_cast<std::ptrdiff_t>(bounds.size()) / n_rows;
   for (std::int64_t r = 0; r < n_rows; ++r) {
     const auto begin = bounds.begin() + r * n;
-    std::fill(begin, begin + n, *std::max_element(begin, begin + n));
+    double largest = 0;
+    for (auto b = begin; b != begin + n; ++b) {
+      if (std::isfinite(*b)) largest = std::max(largest, *b);
+    }
+    std::fill(begin, begin + n, largest);
   }
 }
 
-double largest_ratio(const Tensor& got, const Tensor& expected, const std::vector<double>& bounds,
-                     bool is_noise) {
+// How the outputs of a variant are compared with the path's.
+struct Allowance {
+  bool rows = true;   // each element by the largest bound of its row
+  bool half = false;  // and by what rounding to F16 adds
+};
+
+// Whether so wide bounds would fit anything. Values that are not finite are compared as they are.
+bool says_nothing(const Tensor& expected, const std::vector<double>& bounds) {
+  double largest = 0;
+  std::int64_t n = 0;
+  std::int64_t wide = 0;
+  for (std::int64_t i = 0; i < expected.size(); ++i) {
+    if (std::isfinite(expected.f32()[i])) {
+      largest = std::max(largest, std::abs(double{expected.f32()[i]}));
+    }
+  }
+  for (std::int64_t i = 0; i < expected.size(); ++i) {
+    if (!std::isfinite(expected.f32()[i])) continue;
+    ++n;
+    wide += !(bounds[static_cast<std::size_t>(i)] <= largest);
+  }
+  return 2 * wide > n;
+}
+
+double largest_ratio(const Tensor& got, const Tensor& expected, std::vector<double> bounds,
+                     const Allowance& allowance) {
+  if (allowance.rows) widen_to_rows(bounds, expected.shape[0]);
+  if (says_nothing(expected, bounds)) return kInfinity;
   double worst = 0;
   for (std::int64_t i = 0; i < got.size(); ++i) {
     const double value = expected.f32()[i];
-    const double extra = is_noise ? kHalfUnit * std::abs(value) : 0;
-    const Element e{i, got.f32()[i], value, bounds[i] + extra};
+    const double extra = allowance.half ? kHalfUnit * std::abs(value) : 0;
+    const Element e{i, got.f32()[i], value, bounds[static_cast<std::size_t>(i)] + extra};
     worst = std::max(worst, e.ratio());
   }
   return worst;
 }
 
-// How far `got` is from what the variant left in `op`.
-double distance(const Sides& sides, Op& op, const std::vector<Tensor>& got, bool is_noise) {
+// How far `got` is from what a variant left in `op`, whose inputs were those of `inputs` but for
+// what the variant changed.
+double distance(const Sides& sides, const Op& inputs, Op& op, const std::vector<Tensor>& got,
+                const Allowance& allowance) {
   const std::vector<Tensor> expected = outputs(op);
   if (is_bit_exact(op)) {
     for (std::size_t i = 0; i < got.size(); ++i) {
@@ -56,13 +88,18 @@ double distance(const Sides& sides, Op& op, const std::vector<Tensor>& got, bool
     }
     return 0;
   }
+  Op bounded = op;
+  Op before = inputs;
+  const Operands to = operands(bounded);
+  const Operands from = operands(before);
+  for (std::size_t i = 0; i < to.size(); ++i) {
+    if (to[i].access == Access::kReadWrite) *to[i].tensor = *from[i].tensor;
+  }
   const Tensor lse = expected.size() > 1 ? expected[1] : Tensor();
-  Tolerance t = tolerance(op, sides.path.contract(op), expected[0], lse);
-  widen_to_rows(t.out, expected[0].shape[0]);
-  double worst = largest_ratio(got[0], expected[0], t.out, is_noise);
+  Tolerance t = tolerance(bounded, sides.path.contract(op), expected[0], lse);
+  double worst = largest_ratio(got[0], expected[0], std::move(t.out), allowance);
   if (expected.size() > 1) {
-    widen_to_rows(t.lse, lse.shape[0]);
-    worst = std::max(worst, largest_ratio(got[1], lse, t.lse, is_noise));
+    worst = std::max(worst, largest_ratio(got[1], lse, std::move(t.lse), allowance));
   }
   return worst;
 }
@@ -78,10 +115,17 @@ std::string ratio_text(double ratio) {
 void Hypotheses::note(Class& c, std::string_view cause, bool is_noise, double ratio) {
   const auto known = std::find_if(c.candidates.begin(), c.candidates.end(),
                                   [&](const Candidate& k) { return k.cause == cause; });
-  if (known == c.candidates.end()) {
-    c.candidates.push_back({cause, is_noise, ratio});
-  } else {
+  if (known != c.candidates.end()) {
     known->worst = std::max(known->worst, ratio);
+  } else if (std::isfinite(ratio) || c.sites == 1) {
+    // One that appears late did not apply at an earlier site.
+    c.candidates.push_back({cause, is_noise, c.sites == 1 ? ratio : kInfinity});
+  }
+}
+
+void Hypotheses::rule_out(Class& c, std::string_view cause) {
+  for (Candidate& k : c.candidates) {
+    if (k.cause == cause) k.worst = kInfinity;
   }
 }
 
@@ -91,13 +135,27 @@ bool Hypotheses::hopeless(const Class& c, std::string_view cause) {
 }
 
 void Hypotheses::try_all(Class& c, const Op& inputs, const std::vector<Tensor>& got) {
+  // What would fit the right op as well proves nothing: then only the bare bounds count.
+  scratch_.reset();
+  Op right = copy_of(inputs, scratch_);
+  sides_.reference(right);
+  const auto fits_right = [&](const Allowance& a) {
+    return distance(sides_, inputs, right, got, a) <= 1;
+  };
+  const bool rows = !fits_right({.rows = true});
+  const bool half = !fits_right({.rows = rows, .half = true});
   for (const auto& variants : {token_variants(), attention_variants()}) {
     for (const Variant& v : variants) {
       if (hopeless(c, v.cause)) continue;
       scratch_.reset();
       Workbench bench{scratch_, sides_.reference};
       Op op = copy_of(inputs, scratch_);
-      if (v.run(bench, op)) note(c, v.cause, v.is_noise, distance(sides_, op, got, v.is_noise));
+      if (v.run(bench, op)) {
+        note(c, v.cause, v.is_noise,
+             distance(sides_, inputs, op, got, {.rows = rows, .half = half && v.is_noise}));
+      } else {
+        rule_out(c, v.cause);
+      }
     }
   }
 }
@@ -107,12 +165,11 @@ void Hypotheses::try_gemm(Class& c, const Op& inputs, const std::vector<Tensor>&
   const auto& op = std::get<Gemm>(inputs);
   const std::int64_t n = op.out.size();
   std::vector<std::int64_t> tried;
-  const auto take_some = [&](std::int64_t size, const auto& element) {
-    const std::int64_t step = std::max<std::int64_t>(1, size / kGemmElements);
-    for (std::int64_t i = 0; i < size; i += step) tried.push_back(element(i));
-  };
-  take_some(static_cast<std::int64_t>(failed.size()), [&](std::int64_t i) { return failed[i]; });
-  take_some(n, [](std::int64_t i) { return i; });
+  for (std::uint64_t k = 0; k < kGemmElements; ++k) {
+    const auto n_failed = static_cast<std::int64_t>(failed.size());
+    tried.push_back(failed[static_cast<std::size_t>(scattered(k, n_failed))]);
+    tried.push_back(scattered(k, n));
+  }
   WeightReader weight(op.weight);
   GemmTolerance bound(op, sides_.path.contract(inputs), op.out);
   for (const GemmVariant& v : gemm_variants()) {
@@ -132,7 +189,11 @@ void Hypotheses::try_gemm(Class& c, const Op& inputs, const std::vector<Tensor>&
                                (v.is_noise ? kHalfUnit * std::abs(s.sum) : 0);
       worst = std::max(worst, Element{i, got[0].f32()[i], s.sum, tolerance}.ratio());
     }
-    if (applies) note(c, v.cause, v.is_noise, worst);
+    if (applies) {
+      note(c, v.cause, v.is_noise, worst);
+    } else {
+      rule_out(c, v.cause);
+    }
   }
 }
 
@@ -176,6 +237,7 @@ Cause Hypotheses::cause(int index) const {
   Cause unknown;
   unknown.evidence = "none of " + std::to_string(by_rank.size()) + " variants fits at " + sites;
   for (std::size_t i = 0; i < std::min<std::size_t>(3, by_rank.size()); ++i) {
+    if (!std::isfinite(by_rank[i].worst)) break;
     unknown.evidence += (i == 0 ? "; nearest: " : ", ") + std::string(by_rank[i].cause) + " (" +
                         ratio_text(by_rank[i].worst) + ")";
   }

@@ -23,7 +23,7 @@ class Hypotheses {
   explicit Hypotheses(const Sides& sides) : sides_(sides) {}
 
   // Tries the variants on a failed op: `inputs` in host memory as they were before it, `got` the
-  // written tensors as the path left them, `failed` the failed elements of the first of them. Does
+  // written tensors as the path left them, `failed` the failed elements of one of them. Does
   // nothing for a class with kMaxSites sites. Returns the index of the class.
   int add_site(const Op& inputs, const Tap& tap, const std::vector<Tensor>& got,
                const std::vector<std::int64_t>& failed);
@@ -39,7 +39,7 @@ class Hypotheses {
   struct Candidate {
     std::string_view cause;
     bool is_noise = false;
-    double worst = 0;  // largest ratio at all sites; infinite if it did not apply at one
+    double worst = 0;  // largest ratio at all sites; infinite if it did not apply at one of them
   };
   struct Class {
     std::string name;
@@ -52,6 +52,8 @@ class Hypotheses {
                 const std::vector<std::int64_t>& failed);
   void try_all(Class& c, const Op& inputs, const std::vector<Tensor>& got);
   static bool hopeless(const Class& c, std::string_view cause);
+  // It does not apply at a site.
+  static void rule_out(Class& c, std::string_view cause);
   static void note(Class& c, std::string_view cause, bool is_noise, double ratio);
 
   Sides sides_;

@@ -36,13 +36,15 @@ class Run {
       const std::vector<TokenInput> tokens = next_step(texts, done);
       if (tokens.empty()) break;
       if (options_.progress) options_.progress(result.n_tokens, total);
-      step(tokens, texts, result);
+      if (result.n_tokens == 0 && !attested(tokens, result.attestation)) break;
+      step(tokens, texts);
       result.n_tokens += static_cast<std::int64_t>(tokens.size());
     }
     result.shadow = shadow_.result();
+    result.attestation.wrong.clear();  // it points into the oracle's model
     if (!result.attestation.findings.empty() || !result.shadow.divergences.empty()) {
       result.agreement = Agreement::kDiverge;
-    } else if (result.shadow.n_unsound > 0) {
+    } else if (result.shadow.n_unsound > 0 || result.shadow.n_checks == 0) {
       result.agreement = Agreement::kCannotTell;
     }
     return result;
@@ -77,13 +79,18 @@ class Run {
     return tokens;
   }
 
-  void step(const std::vector<TokenInput>& tokens, std::vector<std::vector<std::int32_t>>& texts,
-            CrossCheckResult& result) {
+  // Before the first step. False if the path's ops cannot be compared at all.
+  bool attested(std::vector<TokenInput> tokens, Attestation& attestation) {
+    tokens.back().wants_logits = true;  // with the last norm and the head
+    const Plan path = recorded(sides_.path, path_, tokens);
+    attestation = attest(sides_, path, recorded(sides_.oracle, oracle_, tokens));
+    shadow_.adopt(attestation.wrong);
+    return std::all_of(attestation.findings.begin(), attestation.findings.end(),
+                       [](const Finding& f) { return f.is_constant || f.is_number; });
+  }
+
+  void step(const std::vector<TokenInput>& tokens, std::vector<std::vector<std::int32_t>>& texts) {
     const Plan plan = recorded(sides_.oracle, oracle_, tokens);
-    if (result.n_tokens == 0) {
-      result.attestation = attest(sides_, recorded(sides_.path, path_, tokens), plan);
-      shadow_.adopt(result.attestation.findings);
-    }
     shadow_.begin(plan, tokens);
     Tensor logits;
     {

@@ -13,7 +13,7 @@
 namespace qwen::crosscheck {
 
 struct CrossCheckOptions {
-  // One text per sequence. They are run as one ragged batch.
+  // One text per sequence, none empty. They are run as one ragged batch.
   std::vector<std::vector<std::int32_t>> texts;
   // Tokens that follow each text: what the path finds likeliest.
   std::int64_t n_decode = 16;
@@ -40,7 +40,7 @@ struct Models {
   const Model& oracle;
 };
 
-// Throws Error if a side cannot run at all.
+// Says kCannotTell if nothing was checked. Throws Error if a side cannot run at all.
 CrossCheckResult cross_check(const Sides& sides, const Models& models,
                              const CrossCheckOptions& options);
 

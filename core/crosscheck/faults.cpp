@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace qwen::crosscheck {
 namespace {
@@ -80,40 +81,41 @@ const std::vector<Fault>& catalogue() {
   return kFaults;
 }
 
-bool is_at(const Divergence& d, const Plant& plant) {
-  return d.tap.name == plant.tap && (plant.layer < 0 || d.tap.layer == plant.layer);
-}
-
-FaultResult judged(const Fault& fault, const CrossCheckResult& run) {
+FaultResult judged(const Fault& fault, const FaultRun& run) {
   FaultResult r{.id = std::string(fault.id)};
-  r.caught = run.agreement == Agreement::kDiverge;
-  r.placed = r.named = r.caught;
-  const auto& found = run.shadow.divergences;
+  const auto& found = run.result.shadow.divergences;
+  const auto& findings = run.result.attestation.findings;
   if (!found.empty()) r.first = found.front();
+  r.applies = run.n_zeroed > 0 || !run.planted.empty();
+  r.caught = run.result.agreement == Agreement::kDiverge;
+  r.placed = r.named = r.caught;
+  // Later layers may get nothing but not-a-number from the first.
+  std::set<std::string_view> seen;
+  for (const auto& [tap, layer] : run.planted) {  // by rising layer
+    if (!seen.insert(tap).second) continue;
+    const bool diverged = std::any_of(found.begin(), found.end(), [&](const Divergence& d) {
+      return d.tap.name == tap && d.tap.layer == layer;
+    });
+    r.placed = r.placed && diverged;
+  }
+  for (const Divergence& d : found) {
+    r.placed = r.placed && run.planted.contains({d.tap.name, d.tap.layer});
+  }
   for (const Plant& plant : fault.plants) {
     r.planted +=
         (r.planted.empty() ? "" : "; ") + std::string(plant.tap) + ": " + std::string(plant.cause);
-    const auto at = [&](const Divergence& d) { return is_at(d, plant); };
-    const auto first = std::find_if(found.begin(), found.end(), at);
-    if (first == found.end()) {
-      r.placed = r.named = false;
-      continue;
-    }
-    r.named = r.named && first->cause.name == plant.cause;
+    const auto first = std::find_if(found.begin(), found.end(),
+                                    [&](const Divergence& d) { return d.tap.name == plant.tap; });
+    r.named = r.named && first != found.end() && first->cause.name == plant.cause;
   }
-  // Nothing but what was planted may diverge.
-  for (const Divergence& d : found) {
-    r.placed = r.placed && std::any_of(fault.plants.begin(), fault.plants.end(),
-                                       [&](const Plant& p) { return is_at(d, p); });
+  if (!fault.zeroed.empty()) {
+    r.planted += (r.planted.empty() ? "" : "; ") + std::string(fault.zeroed) + " zeroed at load";
   }
-  const auto& findings = run.attestation.findings;
-  if (fault.zeroed.empty()) {
-    r.placed = r.placed && findings.empty();
-    return r;
-  }
-  r.planted += (r.planted.empty() ? "" : "; ") + std::string(fault.zeroed) + " zeroed at load";
-  r.placed = r.placed && !findings.empty();
-  r.named = r.named && !findings.empty() && findings.front().got == "all zero";
+  const auto zeros = std::count_if(findings.begin(), findings.end(), [](const Finding& f) {
+    return f.got == "all zero" && f.operand != "k_center";
+  });
+  r.placed = r.placed && zeros == run.n_zeroed;
+  r.named = r.named && zeros == run.n_zeroed;
   return r;
 }
 
@@ -126,25 +128,29 @@ Tensor FaultyFile::take(std::string_view name, std::initializer_list<std::int64_
   if (zeroed_.empty() || !name.ends_with(zeroed_)) return t;
   const Tensor zero = zeros_.take(t.dtype, t.dims());
   std::memset(zero.data, 0, zero.bytes());
+  ++n_zeroed_;
   return zero;
 }
 
-CrossCheckResult run_with_fault(const Sides& sides, const OpenModel& open,
-                                const CrossCheckOptions& options, const Fault& fault) {
+FaultRun run_with_fault(const Sides& sides, const OpenModel& open, const CrossCheckOptions& options,
+                        const Fault& fault) {
   const std::unique_ptr<ModelFile> path_file = open();
   const std::unique_ptr<ModelFile> oracle_file = open();
   FaultyFile faulty_file(*path_file, fault.zeroed);
   FaultyBackend faulty(sides.path, sides.reference, fault.plants);
   const std::unique_ptr<Model> path = load_model(faulty_file, faulty);
   const std::unique_ptr<Model> oracle = load_model(*oracle_file, sides.oracle);
-  return cross_check({faulty, sides.oracle, sides.reference}, {*path, *oracle}, options);
+  CrossCheckResult result =
+      cross_check({faulty, sides.oracle, sides.reference}, {*path, *oracle}, options);
+  return {std::move(result), faulty.planted(), faulty_file.n_zeroed()};
 }
 
 SelfTest self_test(const Sides& sides, const OpenModel& open, const CrossCheckOptions& options) {
   SelfTest result;
-  const CrossCheckResult clean = run_with_fault(sides, open, options, {});
+  const CrossCheckResult clean = run_with_fault(sides, open, options, {}).result;
   result.false_alarms = static_cast<std::int64_t>(clean.shadow.divergences.size() +
-                                                  clean.attestation.findings.size());
+                                                  clean.attestation.findings.size()) +
+                        clean.shadow.n_unsound;
   for (const Fault& fault : fault_catalogue()) {
     result.faults.push_back(judged(fault, run_with_fault(sides, open, options, fault)));
   }

@@ -44,33 +44,46 @@ class FaultyFile : public ModelFile {
   }
   Tensor take(std::string_view name, std::initializer_list<std::int64_t> shape) override;
   void check_all_taken() const override { file_.check_all_taken(); }
+  // Weights that were zeroed.
+  int n_zeroed() const { return n_zeroed_; }
 
  private:
   ModelFile& file_;
   std::string_view zeroed_;
+  int n_zeroed_ = 0;
   Scratch zeros_;
 };
 
 struct FaultResult {
   std::string id;
   std::string planted = {};  // the causes of its plants, or what was zeroed
-  bool caught = false;       // the run diverged
-  bool placed = false;       // every plant's op diverged, and the first divergence is at a plant
-  bool named = false;        // every plant's cause was named
-  Divergence first = {};     // if caught by the shadow
+  // False: on this model and text the fault changes nothing (eps is 1e-5 anyway, ...).
+  bool applies = false;
+  bool caught = false;  // the run diverged
+  // Each op that was changed diverged in the first of its layers, and no other op did; every zeroed
+  // weight was found.
+  bool placed = false;
+  bool named = false;     // every plant's cause was named
+  Divergence first = {};  // if caught by the shadow
 };
 
 struct SelfTest {
   std::vector<FaultResult> faults;
-  std::int64_t false_alarms = 0;  // divergences of the path without a fault
+  std::int64_t false_alarms = 0;  // divergences and unsound checks of the path without a fault
 };
 
 // `open` opens the model's file anew.
 using OpenModel = std::function<std::unique_ptr<ModelFile>()>;
 // Runs the catalogue on sides.path.
 SelfTest self_test(const Sides& sides, const OpenModel& open, const CrossCheckOptions& options);
+
+struct FaultRun {
+  CrossCheckResult result;
+  std::set<std::pair<std::string_view, int>> planted;  // tap and layer
+  int n_zeroed = 0;
+};
 // One fault. Without plants and zeros: the clean run.
-CrossCheckResult run_with_fault(const Sides& sides, const OpenModel& open,
-                                const CrossCheckOptions& options, const Fault& fault);
+FaultRun run_with_fault(const Sides& sides, const OpenModel& open, const CrossCheckOptions& options,
+                        const Fault& fault);
 
 }  // namespace qwen::crosscheck

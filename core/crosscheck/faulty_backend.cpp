@@ -15,7 +15,7 @@ void FaultyBackend::run_op(const Op& op) {
     return plant.tap == running().name && (plant.layer < 0 || plant.layer == running().layer);
   });
   if (planted != plants_.end() && run_planted(*planted, op)) {
-    ++n_planted_;
+    planted_.insert({planted->tap, running().layer});
   } else {
     inner_(op, running());
   }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,8 +26,8 @@ class FaultyBackend : public Backend {
   FaultyBackend(Backend& inner, Backend& reference, std::vector<Plant> plants)
       : inner_(inner), reference_(reference), plants_(std::move(plants)) {}
 
-  // Ops that a plant has changed so far.
-  int n_planted() const { return n_planted_; }
+  // Where plants have changed ops so far: tap and layer.
+  const std::set<std::pair<std::string_view, int>>& planted() const { return planted_; }
 
   std::string_view name() const override { return inner_.name(); }
   std::string description() const override { return inner_.description(); }
@@ -67,7 +68,7 @@ class FaultyBackend : public Backend {
   std::vector<Plant> plants_;
   std::map<const std::byte*, Tensor> host_;  // of placed weights
   Scratch scratch_;
-  int n_planted_ = 0;
+  std::set<std::pair<std::string_view, int>> planted_;
 };
 
 }  // namespace qwen::crosscheck

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <limits>
+#include <optional>
 
 #include "core/half.h"
 
@@ -14,7 +16,7 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // Median bound over root mean square of the values, beyond which a check cannot discriminate.
 constexpr double kMaxSpread = 0.02;
 // Elements whose bound is computed to find that median.
-constexpr std::int64_t kSampled = 64;
+constexpr std::uint64_t kSampled = 64;
 
 double value(const Tensor& t, std::int64_t i) {
   switch (t.dtype) {
@@ -29,92 +31,123 @@ double value(const Tensor& t, std::int64_t i) {
   }
 }
 
-// The bounds of one output under all contracts. Those of a Gemm's elements cost as much as the
-// elements, and a lower limit of them is enough for nearly all: they are computed when asked for.
+// The bounds of an op's outputs under all contracts together. Those of a Gemm's elements cost as
+// much as the elements, and a lower limit of them is enough for nearly all: they are computed when
+// asked for.
 class Bounds {
  public:
-  Bounds(const Op& op, const std::vector<Tensor>& expected, const std::vector<Contract>& contracts,
-         std::size_t output) {
+  Bounds(const Op& op, const std::vector<Tensor>& expected,
+         const std::vector<Contract>& contracts) {
     const Tensor lse = expected.size() > 1 ? expected[1] : Tensor();
     for (const Contract& contract : contracts) {
       if (const auto* gemm = std::get_if<Gemm>(&op)) {
         gemms_.emplace_back(*gemm, contract, expected[0]);
         continue;
       }
-      Tolerance t = tolerance(op, contract, expected[0], lse);
-      std::vector<double>& bound = output == 0 ? t.out : t.lse;
-      if (sum_.empty()) {
-        sum_ = std::move(bound);
-      } else {
-        std::transform(sum_.begin(), sum_.end(), bound.begin(), sum_.begin(), std::plus<>());
-      }
+      const Tolerance t = tolerance(op, contract, expected[0], lse);
+      add(sums_[0], t.out);
+      add(sums_[1], t.lse);
     }
   }
-  double at_least(std::int64_t i) const {
-    if (gemms_.empty()) return sum_[i];
+  // Of element i of an output.
+  double at_least(std::size_t output, std::int64_t i) const {
+    if (gemms_.empty()) return sums_[output][static_cast<std::size_t>(i)];
     double sum = 0;
     for (const GemmTolerance& gemm : gemms_) sum += gemm.at_least(i);
     return sum;
   }
-  double at(std::int64_t i) {
-    if (gemms_.empty()) return sum_[i];
+  double at(std::size_t output, std::int64_t i) {
+    if (gemms_.empty()) return sums_[output][static_cast<std::size_t>(i)];
     double sum = 0;
     for (GemmTolerance& gemm : gemms_) sum += gemm.at(i);
     return sum;
   }
 
  private:
-  std::vector<double> sum_;
+  static void add(std::vector<double>& sum, const std::vector<double>& more) {
+    if (sum.empty()) {
+      sum = more;
+    } else {
+      std::transform(sum.begin(), sum.end(), more.begin(), sum.begin(), std::plus<>());
+    }
+  }
+
+  std::vector<double> sums_[2];
   std::vector<GemmTolerance> gemms_;
 };
 
-void note(Judgement& j, const Element& element) {
-  const double ratio = element.ratio();
-  if (ratio > j.worst.ratio()) j.worst = element;
-  if (ratio <= 1) return;
-  j.verdict = Verdict::kFail;
-  ++j.n_failed;
-  if (j.failed.size() < Judgement::kMaxListed) j.failed.push_back(element.index);
+// Elements of a row: a token's.
+std::int64_t row_size(const Tensor& t) {
+  return std::max<std::int64_t>(1, t.size() / std::max<std::int64_t>(1, t.shape[0]));
 }
 
-// Unsound if half of the bounds are wide beside the values. The spread of the sampled values stands
-// for that of all.
-bool is_unsound(const Tensor& expected, Bounds& bounds) {
+void note_failure(Judgement& j, const Element& e, std::int64_t per_row) {
+  j.verdict = Verdict::kFail;
+  if (++j.n_failed == 1) j.first = j.worst = e;
+  if (e.ratio() > j.worst.ratio()) j.worst = e;
+  const bool same_row = e.index / per_row == j.first.index / per_row;
+  if (same_row && e.ratio() > j.first.ratio()) j.first = e;
+  if (j.failed.size() < Judgement::kMaxListed) j.failed.push_back(e.index);
+}
+
+// Whether the check says too little: values that are not finite, bounds beyond the range of the
+// values for more than a few elements, or half of the bounds wide beside the values. The spread of
+// some sampled values stands for that of all.
+bool is_unsound(const Tensor& expected, Bounds& bounds, std::size_t output) {
   const std::int64_t n = expected.size();
   double squares = 0;
-  for (std::int64_t i = 0; i < n; ++i) squares += value(expected, i) * value(expected, i);
+  double largest = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const double v = value(expected, i);
+    squares += v * v;
+    largest = std::max(largest, std::abs(v));
+  }
   const double rms = std::sqrt(squares / static_cast<double>(n));
-  if (!(rms > 0) || !std::isfinite(rms)) return false;
+  if (!std::isfinite(rms)) return true;
+  if (rms == 0) return false;
+  std::int64_t too_wide = 0;
+  for (std::int64_t i = 0; i < n; ++i) too_wide += !(bounds.at_least(output, i) <= largest);
+  if (static_cast<double>(too_wide) > kMaxSpread * static_cast<double>(n)) return true;
   std::vector<double> sampled;
-  const std::int64_t step = std::max<std::int64_t>(1, n / kSampled);
-  for (std::int64_t i = 0; i < n; i += step) sampled.push_back(bounds.at(i));
+  for (std::uint64_t k = 0; k < std::min<std::uint64_t>(kSampled, static_cast<std::uint64_t>(n));
+       ++k) {
+    sampled.push_back(bounds.at(output, scattered(k, n)));
+  }
   const auto middle = sampled.begin() + static_cast<std::ptrdiff_t>(sampled.size() / 2);
   std::nth_element(sampled.begin(), middle, sampled.end());
   return !(*middle <= kMaxSpread * rms);
 }
 
-Judgement judge_numbers(const Tensor& expected, const Tensor& got, Bounds& bounds) {
+Judgement judge_numbers(const Tensor& expected, const Tensor& got, Bounds& bounds,
+                        std::size_t output) {
   Judgement j{.n_elements = got.size()};
-  double worst_possible = 0;  // of the elements that passed by their lower limit
-  std::vector<Element> close;
+  const std::int64_t per_row = row_size(got);
+  std::vector<Element> passed;  // those that may be the worst, by upper limits of their ratios
+  const auto less = [](const Element& a, const Element& b) { return a.ratio() < b.ratio(); };
   for (std::int64_t i = 0; i < got.size(); ++i) {
-    Element e{i, value(got, i), value(expected, i), bounds.at_least(i)};
-    const double ratio = e.ratio();
-    if (ratio > 1) {
-      e.tolerance = bounds.at(i);
-      note(j, e);
-    } else if (ratio > worst_possible) {
-      worst_possible = ratio;
-      close.push_back(e);
+    Element e{i, value(got, i), value(expected, i), bounds.at_least(output, i)};
+    if (e.ratio() > 1) {
+      e.tolerance = bounds.at(output, i);
+      if (e.ratio() > 1) {
+        note_failure(j, e, per_row);
+      } else if (e.ratio() > j.worst.ratio()) {
+        j.worst = e;
+      }
+    } else if (e.ratio() > j.worst.ratio()) {
+      passed.push_back(e);
     }
   }
-  // Each of `close` may be worse than all before it: from the last on, until none can be worse.
-  for (; !close.empty() && close.back().ratio() > j.worst.ratio(); close.pop_back()) {
-    Element e = close.back();
-    e.tolerance = bounds.at(e.index);
-    note(j, e);
+  std::make_heap(passed.begin(), passed.end(), less);
+  while (!passed.empty() && passed.front().ratio() > j.worst.ratio()) {
+    std::pop_heap(passed.begin(), passed.end(), less);
+    Element e = passed.back();
+    passed.pop_back();
+    e.tolerance = bounds.at(output, e.index);
+    if (e.ratio() > j.worst.ratio()) j.worst = e;
   }
-  if (j.verdict == Verdict::kPass && is_unsound(expected, bounds)) j.verdict = Verdict::kUnsound;
+  if (j.verdict == Verdict::kPass && is_unsound(expected, bounds, output)) {
+    j.verdict = Verdict::kUnsound;
+  }
   return j;
 }
 
@@ -139,20 +172,18 @@ bool is_bit_exact(const Op& op) {
 
 Judgement compare_bits(const Tensor& expected, const Tensor& got) {
   Judgement j{.n_elements = got.size()};
-  const std::size_t size =
-      got.bytes() / static_cast<std::size_t>(std::max<std::int64_t>(1, got.size()));
+  const auto n = static_cast<std::size_t>(std::max<std::int64_t>(1, got.size()));
+  const std::size_t size = got.bytes() / n;
   for (std::int64_t i = 0; i < got.size(); ++i) {
     const std::size_t at = static_cast<std::size_t>(i) * size;
     if (std::memcmp(expected.data + at, got.data + at, size) == 0) continue;
-    note(j, {i, value(got, i), value(expected, i), 0});
-    // Other bits of the same number: a zero's sign, another not-a-number.
-    if (j.failed.empty() || j.failed.back() != i) {
-      j.verdict = Verdict::kFail;
-      ++j.n_failed;
-      if (j.failed.size() < Judgement::kMaxListed) j.failed.push_back(i);
-    }
+    note_failure(j, {i, value(got, i), value(expected, i), 0}, row_size(got));
   }
   return j;
+}
+
+std::int64_t scattered(std::uint64_t k, std::int64_t n) {
+  return static_cast<std::int64_t>((k * 0x9e3779b97f4a7c15u >> 11) % static_cast<std::uint64_t>(n));
 }
 
 std::vector<Judgement> judge(const Op& op, const std::vector<Tensor>& expected,
@@ -160,15 +191,13 @@ std::vector<Judgement> judge(const Op& op, const std::vector<Tensor>& expected,
                              const std::vector<Contract>& contracts) {
   Op names = op;
   std::vector<Judgement> all;
+  std::optional<Bounds> bounds;
+  if (!is_bit_exact(op)) bounds.emplace(op, expected, contracts);
   for (const Operand& operand : operands(names)) {
     if (!writes(operand.access)) continue;
     const std::size_t n = all.size();
-    if (is_bit_exact(op)) {
-      all.push_back(compare_bits(expected[n], got[n]));
-    } else {
-      Bounds bounds(op, expected, contracts, n);
-      all.push_back(judge_numbers(expected[n], got[n], bounds));
-    }
+    all.push_back(bounds ? judge_numbers(expected[n], got[n], *bounds, n)
+                         : compare_bits(expected[n], got[n]));
     all.back().output = operand.name;
   }
   return all;

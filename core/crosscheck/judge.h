@@ -35,7 +35,9 @@ struct Judgement {
   Verdict verdict = Verdict::kPass;
   std::int64_t n_elements = 0;
   std::int64_t n_failed = 0;
-  Element worst = {};                     // of the largest ratio
+  Element worst = {};  // of the largest ratio
+  // If it failed: the worst of the first row (token) that has failed elements.
+  Element first = {};
   std::vector<std::int64_t> failed = {};  // indices, at most kMaxListed
   static constexpr std::size_t kMaxListed = 4096;
 };
@@ -48,10 +50,13 @@ std::vector<Judgement> judge(const Op& op, const std::vector<Tensor>& expected,
                              const std::vector<Tensor>& got,
                              const std::vector<Contract>& contracts);
 
+// The k-th of n elements to be sampled, at a place that no regular layout favours.
+std::int64_t scattered(std::uint64_t k, std::int64_t n);
+
 // The same for one tensor, bit for bit.
 Judgement compare_bits(const Tensor& expected, const Tensor& got);
 
-// Ops that every backend must compute with the same bits.
+// Ops that every backend must compute with the same bits, in tensors that are compared whole.
 bool is_bit_exact(const Op& op);
 
 }  // namespace qwen::crosscheck

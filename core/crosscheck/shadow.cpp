@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <set>
 
 #include "core/error.h"
 #include "core/kv_layout.h"
@@ -11,7 +12,7 @@
 namespace qwen::crosscheck {
 namespace {
 
-// A quiet not-a-number that no arithmetic makes.
+// A quiet not-a-number that only copies of itself and what is computed from it can equal.
 constexpr std::uint32_t kPoison = 0x7fe5a5a5;
 
 bool is_given(const Operand& operand) {
@@ -25,6 +26,21 @@ std::vector<Tensor> outputs(Op& op) {
     if (writes(operand.access)) all.push_back(*operand.tensor);
   }
   return all;
+}
+
+// The same op of the model, on tensors of the same types and shapes.
+bool same_form(const Op& op, const Tap& tap, const Node& node) {
+  if (node.op.index() != op.index() || node.tap.name != tap.name || node.tap.layer != tap.layer) {
+    return false;
+  }
+  Op a = op;
+  Op b = node.op;
+  const Operands theirs = operands(a);
+  const Operands ours = operands(b);
+  return std::equal(
+      theirs.begin(), theirs.end(), ours.begin(), [](const Operand& x, const Operand& y) {
+        return x.tensor->dtype == y.tensor->dtype && x.tensor->shape == y.tensor->shape;
+      });
 }
 
 bool all_poison(const Tensor& t, const std::vector<std::int64_t>& elements) {
@@ -46,12 +62,47 @@ void Shadow::begin(const Plan& oracle_plan, std::span<const TokenInput> tokens) 
   next_ = 0;
   ++step_;
   ledgers_.clear();
+  check_step();
+}
+
+// The two sides use the same code to set a step up, and are compared with each other: so one of
+// them is compared with what was asked for, too.
+void Shadow::check_step() const {
+  const auto require = [](bool holds, std::string_view what) {
+    if (holds) return;
+    throw Error({.code = "wrong_step",
+                 .message = "the step's " + std::string(what) + " are not those of its tokens"});
+  };
+  for (const Node& node : plan_) {
+    Op op = node.op;
+    for (const Operand& operand : operands(op)) {
+      if (!is_given(operand)) continue;
+      const std::int32_t* values = operand.tensor->i32();
+      const std::int64_t n = operand.tensor->size();
+      if (operand.name == "pages") {
+        std::set<std::int32_t> owned;
+        for (std::int64_t i = 0; i < n; ++i) {
+          require(values[i] < 0 || owned.insert(values[i]).second, "pages");
+        }
+        continue;
+      }
+      const bool rows = operand.name == "rows";
+      require(n == static_cast<std::int64_t>(rows ? rows_.size() : tokens_.size()), operand.name);
+      for (std::int64_t i = 0; i < n; ++i) {
+        const TokenInput& t = tokens_[static_cast<std::size_t>(rows ? 0 : i)];
+        const std::int32_t want =
+            rows                    ? static_cast<std::int32_t>(rows_[static_cast<std::size_t>(i)])
+            : operand.name == "ids" ? t.id
+            : operand.name == "pos" ? t.pos
+                                    : t.seq;
+        require(values[i] == want, operand.name);
+      }
+    }
+  }
 }
 
 void Shadow::before(const Op& op, const Tap& tap) {
-  const bool same = next_ < plan_.size() && plan_[next_].op.index() == op.index() &&
-                    plan_[next_].tap.name == tap.name && plan_[next_].tap.layer == tap.layer;
-  if (!same) {
+  if (next_ == plan_.size() || !same_form(op, tap, plan_[next_])) {
     throw Error({.code = "plans_differ",
                  .message = "the path runs " + std::string(name(op)) + " " + std::string(tap.name) +
                             ", the oracle something else"});
@@ -84,13 +135,11 @@ void Shadow::bring_inputs(const Op& path_op, const Tap& tap) {
   }
 }
 
-void Shadow::adopt_constant(Tensor& own) {
-  if (findings_ == nullptr) return;
-  const std::byte* data = own.data;
-  for (const Finding& finding : *findings_) {
-    if (finding.own != data) continue;
-    own = scratch_.take(own.dtype, own.dims());
-    std::memcpy(own.data, finding.theirs.data(), finding.theirs.size());
+void Shadow::adopt_constant(Tensor& own) const {
+  if (wrong_ == nullptr) return;
+  for (const WrongConstant& wrong : *wrong_) {
+    if (wrong.own != own.data) continue;
+    own.data = const_cast<std::byte*>(wrong.theirs.data());  // constants are only read
     return;
   }
 }
@@ -172,7 +221,7 @@ void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<
     if (cause < 0) {
       cause = all_poison(got[i], j.failed)
                   ? hypotheses_.add_known(
-                        tap, {"the output is not written",
+                        tap, {"the output is not written, or read before it is",
                               "the elements still hold what was put there before the op"})
                   : hypotheses_.add_site(inputs_, tap, got, j.failed);
     }
@@ -186,7 +235,7 @@ void Shadow::diverges(const Judgement& judgement, const Op& op, const Tap& tap,
                .op = name(op),
                .output = judgement.output,
                .step = step_,
-               .element = judgement.worst,
+               .element = judgement.first,
                .n_failed = judgement.n_failed,
                .n_elements = judgement.n_elements};
   locate(d, op, output);
@@ -204,9 +253,14 @@ void Shadow::locate(Divergence& d, const Op& op, const Tensor& output) const {
     const std::int32_t* table = w->pages.i32();
     const std::int32_t* entry = std::find(table, table + w->pages.size(), page);
     const std::int64_t at = entry - table;  // the table's size if the page is nobody's
-    d.seq = static_cast<std::int32_t>(at / layout.pages_per_seq);
-    d.token = at % layout.pages_per_seq * layout.page_tokens + rest % per_head / layout.head_dim;
     d.coords = {rest / per_head % layout.n_kv_heads, rest % layout.head_dim};
+    d.seq = at < w->pages.size() ? static_cast<std::int32_t>(at / layout.pages_per_seq) : -1;
+    d.token = at % layout.pages_per_seq * layout.page_tokens + rest % per_head / layout.head_dim;
+    return;
+  }
+  if (d.output == "pages") {
+    d.seq = static_cast<std::int32_t>(rest / output.shape[1]);
+    d.coords = {rest % output.shape[1]};
     return;
   }
   const std::int64_t n_rows = output.shape[0];

@@ -17,14 +17,14 @@
 
 namespace qwen::crosscheck {
 
-// Where an op that failed stands, and its worst element.
+// Where an op that failed stands, and the worst element of the first token at which it did.
 struct Divergence {
   Tap tap;
   std::string_view op;      // "Rope"
   std::string_view output;  // "out", "lse", "pos": the operand that differs
   std::int64_t step = 0;    // of the run
   std::int64_t token = 0;   // of the sequence: its position
-  std::int32_t seq = 0;
+  std::int32_t seq = 0;     // -1: a cache page that no sequence has
   std::vector<std::int64_t> coords =
       {};  // of the element in its token's row: (column), (head, d), ...
   Element element;
@@ -55,13 +55,15 @@ class Shadow : public Observer {
 
   // From now on ops are computed from the constants that the path has instead of those that were
   // found wrong: that has been reported, and must not hide what else is wrong with these ops.
-  // `findings` must outlive the shadow.
-  void adopt(const std::vector<Finding>& findings) { findings_ = &findings; }
+  // `wrong` must outlive the shadow.
+  void adopt(const std::vector<WrongConstant>& wrong) { wrong_ = &wrong; }
 
   // Before a step of the path: the same step as the oracle's session recorded it, on its tensors
-  // (its own weights, positions, page table, and a cache that becomes the ledger).
+  // (its own weights, positions, page table, and a cache that becomes the ledger). Throws Error
+  // (code "wrong_step") if that is not the step of `tokens`.
   void begin(const Plan& oracle_plan, std::span<const TokenInput> tokens);
-  // Throws Error (code "plans_differ") if the path runs another op than the oracle recorded.
+  // Throws Error (code "plans_differ") if the path runs another op than the oracle recorded, or on
+  // tensors of other shapes. Outputs of the path are poisoned, so that what is not written shows.
   void before(const Op& op, const Tap& tap) override;
   void after(const Op& op, const Tap& tap) override;
   // After the step. Throws if the path left out ops.
@@ -78,7 +80,8 @@ class Shadow : public Observer {
   };
 
   void bring_inputs(const Op& path_op, const Tap& tap);
-  void adopt_constant(Tensor& own);
+  void check_step() const;
+  void adopt_constant(Tensor& own) const;
   void poison_outputs(const Op& path_op);
   void compare_given(const Operand& theirs, const Operand& ours, const Tap& tap);
   std::vector<Tensor> read_outputs(const Op& path_op);
@@ -88,7 +91,7 @@ class Shadow : public Observer {
   void locate(Divergence& d, const Op& op, const Tensor& output) const;
 
   Sides sides_;
-  const std::vector<Finding>* findings_ = nullptr;
+  const std::vector<WrongConstant>* wrong_ = nullptr;
   Plan plan_;
   std::vector<TokenInput> tokens_;
   std::vector<std::size_t> rows_;  // of tokens_: those whose logits are wanted

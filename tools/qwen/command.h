@@ -5,10 +5,16 @@
 #include <string>
 #include <vector>
 
+#include "core/error.h"
 #include "tools/qwen/console.h"
 #include "tools/qwen/parser.h"
 
 namespace qwen::cli {
+
+// Thrown by a command that has said all and ends with this code.
+struct Finished {
+  Exit exit;
+};
 
 class Command {
  public:
@@ -16,7 +22,7 @@ class Command {
   virtual std::string name() const = 0;
   virtual std::string summary() const = 0;  // half a line for `qwen --help`
   virtual void declare(Parser& parser) = 0;
-  // After the options are set. Throws Error.
+  // After the options are set. Throws Error or Finished.
   virtual void run(Console& console) = 0;
 };
 
@@ -33,6 +39,7 @@ std::unique_ptr<Command> make_template();
 std::unique_ptr<Command> make_inspect();
 std::unique_ptr<Command> make_devices();
 std::unique_ptr<Command> make_bench();
+std::unique_ptr<Command> make_cross_check();
 std::unique_ptr<Command> make_version();
 std::unique_ptr<Command> make_completion();
 

@@ -6,6 +6,7 @@ Commands make_commands() {
   Commands commands;
   commands.push_back(make_run());
   commands.push_back(make_score());
+  commands.push_back(make_cross_check());
   commands.push_back(make_bench());
   commands.push_back(make_inspect());
   commands.push_back(make_tokenize());

@@ -25,7 +25,7 @@ struct Entry {
 
 // Commands of the contract that this version does not have.
 const std::vector<std::string>& commands_to_come() {
-  static const std::vector<std::string> kNames = {"cross-check", "serve", "pull"};
+  static const std::vector<std::string> kNames = {"serve", "pull"};
   return kNames;
 }
 
@@ -86,10 +86,7 @@ std::string take_command(const std::vector<Entry>& entries, std::vector<std::str
 void check_built(const std::string& name) {
   const auto& later = commands_to_come();
   if (std::find(later.begin(), later.end(), name) == later.end()) return;
-  const std::string instead = name == "cross-check"
-                                  ? "qwen score --device ref gives the reference's numbers"
-                                  : "qwen --help lists what is there";
-  usage_error("'" + name + "' is not built yet", instead);
+  usage_error("'" + name + "' is not built yet", "qwen --help lists what is there");
 }
 
 // A mistyped command is taken for a model: the error about the missing file gets a suggestion.
@@ -142,6 +139,8 @@ int run_program(const std::vector<std::string>& args) {
     entries = make_entries();
     dispatch(args, entries, console);
     return static_cast<int>(Exit::kDone);
+  } catch (const Finished& finished) {
+    return static_cast<int>(finished.exit);
   } catch (const Error& error) {
     ErrorInfo info = error.info();
     suggest_command(info, entries);

@@ -1,0 +1,326 @@
+// qwen cross-check: whether a device computes what the oracle computes, op by op, and if not, where
+// and why.
+#include "core/crosscheck/cross_check.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/crosscheck/faults.h"
+#include "core/error.h"
+#include "tools/qwen/command.h"
+#include "tools/qwen/engine.h"
+#include "tools/qwen/format.h"
+#include "tools/qwen/input.h"
+
+namespace qwen::cli {
+namespace {
+
+using crosscheck::Agreement;
+using crosscheck::CrossCheckResult;
+using crosscheck::Divergence;
+
+constexpr std::int64_t kMaxTokens = 1 << 20;
+// Tokens of a sequence in one step of the prefill: two steps for the longest built-in text, so that
+// a text that is cut is always a part of the check.
+constexpr std::int64_t kChunk = 24;
+// Of a report: different places after the first.
+constexpr std::size_t kMaxPlaces = 8;
+
+// What is run if no text is given: three sequences of different lengths.
+constexpr const char* kTexts[] = {
+    "The cross-check runs a path and an oracle side by side. What differs by more than rounding "
+    "can "
+    "explain is wrong, and the place where it differs first says where to look.",
+    "def fibonacci(n):\n    a, b = 0, 1\n    while a < n:\n",
+    "Rain",
+};
+
+std::string scientific(double v) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3g", v);
+  return text;
+}
+
+std::string verdict(Agreement agreement) {
+  switch (agreement) {
+    case Agreement::kAgree:
+      return "agree";
+    case Agreement::kDiverge:
+      return "diverge";
+    case Agreement::kCannotTell:
+      break;
+  }
+  return "cannot_tell";
+}
+
+// The name of the value that is wrong: the tap, and for attention's second output its own.
+std::string value_name(const Tap& tap, std::string_view output) {
+  return output == "lse" ? "attn_lse" : std::string(tap.name);
+}
+
+std::string place(const Tap& tap) {
+  return tap.layer < 0 ? std::string() : " layer " + std::to_string(tap.layer);
+}
+
+// JSON has no infinity.
+Json number(double v) { return std::isfinite(v) ? Json(v) : Json(nullptr); }
+
+Json cause_json(const crosscheck::Cause& cause) {
+  return {{"name", cause.name}, {"evidence", cause.evidence}};
+}
+
+Json divergence_json(const Divergence& d) {
+  return {{"token", d.token},
+          {"layer", d.tap.layer < 0 ? Json(nullptr) : Json(d.tap.layer)},
+          {"op", value_name(d.tap, d.output)},
+          {"seq", d.seq},
+          {"coords", d.coords},
+          {"got", number(d.element.got)},
+          {"expected", number(d.element.expected)},
+          {"error", number(d.element.error())},
+          {"tolerance", d.element.tolerance},
+          {"failed", d.n_failed},
+          {"of", d.n_elements},
+          {"cause", cause_json(d.cause)}};
+}
+
+class CrossCheck : public Command {
+ public:
+  std::string name() const override { return "cross-check"; }
+  std::string summary() const override {
+    return "proves a device against the oracle, op by op, and names what is wrong";
+  }
+
+  void declare(Parser& parser) override {
+    parser.words(
+        {"MODEL"}, model_.words,
+        "Three built-in texts as one ragged batch, unless a text is given. The device runs "
+        "op by op; fused ops and graphs are not covered yet.");
+    model_.declare(parser);
+    text_.declare_text(parser);
+    text_.declare_ids(parser);
+    parser.choice("--oracle", oracle_, {"ref", "cpu"},
+                  "who computes each op again; default: ref for --device cpu, cpu for cuda. ref "
+                  "judges again what cpu finds wrong");
+    parser.integer("-n,--tokens", tokens_, {0, kMaxTokens},
+                   "tokens that follow each text, the likeliest ones; default 16");
+    parser.flag("--selftest", self_test_,
+                "plant each known fault in the device's path, and see that it is caught and named");
+    output_.declare(parser);
+  }
+
+  void run(Console& console) override {
+    output_.apply(console);
+    OpenedModel opened(model_.take_model(0), console);
+    const std::vector<std::vector<std::int32_t>> texts = read_texts(opened);
+    Engine engine(opened, model_, console);
+    if (engine.device().kind == "ref") {
+      usage_error("--device ref is what the others are checked against",
+                  "qwen score compares it with given log-probabilities");
+    }
+    for (const auto& text : texts) engine.check_ids(text);
+    const std::string kind =
+        oracle_.chosen() ? oracle_.value : (engine.device().kind == "cpu" ? "ref" : "cpu");
+    const auto reference = make_backend("ref", {});
+    const auto oracle = kind == "ref" ? nullptr : make_backend(kind, {});
+    const crosscheck::Sides sides{engine.backend(), oracle ? *oracle : *reference, *reference};
+    const crosscheck::CrossCheckOptions options{
+        .texts = texts,
+        .n_decode = tokens_.value,
+        .chunk = kChunk,
+        .kv_dtype = engine.kv_dtype(),
+        .n_layers = model_.layers.value,
+        .progress = [&](std::int64_t done, std::int64_t total) {
+          console.bar("checking  token " + thousands(done) + " of " + thousands(total));
+        }};
+    const auto open = [&]() -> std::unique_ptr<ModelFile> {
+      return std::make_unique<GgufModelFile>(opened.gguf());
+    };
+    if (self_test_) return report(console, crosscheck::self_test(sides, open, options));
+    const auto file = open();
+    const auto model = naming_file(opened.path(), [&] { return load_model(*file, sides.oracle); });
+    const CrossCheckResult result =
+        crosscheck::cross_check(sides, {engine.model(), *model}, options);
+    console.bar("");
+    const std::string names = engine.device().kind + " against " + kind;
+    if (output_.json) {
+      console.document(document(opened, engine, kind, result));
+    } else {
+      console.write(text(names, result));
+    }
+    if (result.agreement != Agreement::kAgree) throw Finished{Exit::kFailed};
+  }
+
+ private:
+  std::vector<std::vector<std::int32_t>> read_texts(OpenedModel& opened) const {
+    const auto encoded = [&](std::string_view text) {
+      return opened.tokenizer().encode(std::string(text), Specials::kUserDefined);
+    };
+    if (text_.prompt.chosen() || text_.file.chosen() || text_.ids.chosen()) {
+      const TextOptions::Input input = text_.read(model_.words, "text");
+      auto ids = input.ids ? *input.ids : encoded(input.text);
+      if (ids.empty()) usage_error("the text is empty");
+      return {std::move(ids)};
+    }
+    std::vector<std::vector<std::int32_t>> texts;
+    for (const char* text : kTexts) texts.push_back(encoded(text));
+    return texts;
+  }
+
+  static std::string element_text(const Divergence& d) {
+    std::string line = "seq " + std::to_string(d.seq);
+    const bool heads = d.coords.size() == 2;
+    if (heads) line += " head " + std::to_string(d.coords[0]);
+    if (d.output != "lse" && !d.coords.empty()) line += " d " + std::to_string(d.coords.back());
+    if (d.output == "lse" && !heads && !d.coords.empty()) {
+      line += " head " + std::to_string(d.coords[0]);
+    }
+    return line + "   got " + scientific(d.element.got) + "  expected " +
+           scientific(d.element.expected);
+  }
+
+  // At most 15 lines.
+  static std::string text(const std::string& names, const CrossCheckResult& result) {
+    const crosscheck::ShadowResult& shadow = result.shadow;
+    std::string out;
+    const std::string counts = thousands(result.n_tokens) + " tokens, " +
+                               thousands(shadow.n_checks) + " checks, " +
+                               thousands(shadow.n_elements) + " elements, " +
+                               thousands(result.attestation.n_constants) + " weights attested";
+    if (result.agreement == Agreement::kAgree) {
+      return "PASS " + names + ": " + counts + "\n     worst " +
+             fixed(shadow.worst.element.ratio(), 2) + " of the tolerance, at " +
+             value_name(shadow.worst.tap, shadow.worst.output) + place(shadow.worst.tap) + "\n";
+    }
+    if (result.agreement == Agreement::kCannotTell) {
+      return "CANNOT TELL " + names + ": the bounds of " + thousands(shadow.n_unsound) + " of " +
+             thousands(shadow.n_checks) + " outputs are too wide to say anything\n";
+    }
+    out = "FAIL " + names + ": " + counts + "\n";
+    std::size_t shown = 0;
+    for (const crosscheck::Finding& f : result.attestation.findings) {
+      if (shown++ == 3) break;
+      out += "FAIL load" + place(f.tap) + " " + std::string(f.tap.name) + " " + f.operand + ": " +
+             f.got + ", expected " + f.expected + "\n";
+    }
+    if (result.attestation.findings.size() > 3) {
+      out += "     " + std::to_string(result.attestation.findings.size() - 3) + " more at load\n";
+    }
+    if (shadow.divergences.empty()) return out;
+    const Divergence& d = shadow.divergences.front();
+    out += "FAIL token " + std::to_string(d.token) + place(d.tap) + " op " +
+           value_name(d.tap, d.output) + "  " + element_text(d) + "\n     |err| " +
+           scientific(d.element.error()) + "  tolerance " + scientific(d.element.tolerance) + " (" +
+           scientific(d.element.ratio()) + "x)   " + thousands(d.n_failed) + "/" +
+           thousands(d.n_elements) + " elements\n     cause: " + d.cause.name + "   (" +
+           d.cause.evidence + ")\n";
+    return out + other_places(shadow.divergences);
+  }
+
+  static std::string other_places(const std::vector<Divergence>& all) {
+    std::vector<std::string> seen = {std::string(all.front().tap.name)};
+    std::string out;
+    for (const Divergence& d : all) {
+      const std::string tap(d.tap.name);
+      if (std::find(seen.begin(), seen.end(), tap) != seen.end()) continue;
+      seen.push_back(tap);
+      if (seen.size() > kMaxPlaces) continue;
+      out += "     also " + tap + " from token " + std::to_string(d.token) + place(d.tap) + ": " +
+             d.cause.name + "\n";
+    }
+    return out;
+  }
+
+  static Json document(OpenedModel& opened, const Engine& engine, const std::string& oracle,
+                       const CrossCheckResult& result) {
+    const crosscheck::ShadowResult& shadow = result.shadow;
+    Json findings = Json::array();
+    for (const crosscheck::Finding& f : result.attestation.findings) {
+      findings.push_back({{"op", std::string(f.tap.name)},
+                          {"layer", f.tap.layer < 0 ? Json(nullptr) : Json(f.tap.layer)},
+                          {"operand", f.operand},
+                          {"got", f.got},
+                          {"expected", f.expected}});
+    }
+    Json places = Json::array();
+    for (const Divergence& d : shadow.divergences) places.push_back(divergence_json(d));
+    return {{"schema", 1},
+            {"verdict", verdict(result.agreement)},
+            {"model", opened.description()},
+            {"device", engine.description()},
+            {"oracle", oracle},
+            {"tokens", result.n_tokens},
+            {"checks", shadow.n_checks},
+            {"elements", shadow.n_elements},
+            {"unsound", shadow.n_unsound},
+            {"worst",
+             {{"op", value_name(shadow.worst.tap, shadow.worst.output)},
+              {"layer", shadow.worst.tap.layer},
+              {"ratio", shadow.worst.element.ratio()}}},
+            {"load",
+             {{"weights", result.attestation.n_constants},
+              {"bytes", result.attestation.n_bytes},
+              {"findings", findings}}},
+            {"first_divergence", places.empty() ? Json(nullptr) : places.front()},
+            {"divergences", places}};
+  }
+
+  void report(Console& console, const crosscheck::SelfTest& test) const {
+    console.bar("");
+    std::int64_t total = 0, caught = 0, placed = 0, named = 0;
+    Json faults = Json::array();
+    std::string lines;
+    for (const crosscheck::FaultResult& f : test.faults) {
+      if (!f.applies) {
+        lines += f.id + " " + f.planted + ": changes nothing here\n";
+        continue;
+      }
+      ++total;
+      caught += f.caught;
+      placed += f.placed;
+      named += f.named;
+      faults.push_back({{"name", f.id},
+                        {"planted", f.planted},
+                        {"caught", f.caught},
+                        {"placed", f.placed},
+                        {"named", f.named},
+                        {"op", value_name(f.first.tap, f.first.output)},
+                        {"layer", f.first.tap.layer},
+                        {"token", f.first.token},
+                        {"ratio", number(f.first.element.ratio())}});
+      if (f.caught && f.placed && f.named) continue;
+      lines += f.id + " " + f.planted + ": " +
+               (!f.caught   ? "not caught"
+                : !f.placed ? "not where it is"
+                            : "named '" + f.first.cause.name + "'") +
+               "\n";
+    }
+    if (output_.json) {
+      console.document({{"faults", faults},
+                        {"caught", caught},
+                        {"placed", placed},
+                        {"named", named},
+                        {"total", total},
+                        {"false_alarms", test.false_alarms}});
+    } else {
+      console.write(lines + std::to_string(total) + " faults: " + std::to_string(caught) +
+                    " caught, " + std::to_string(placed) + " at the right op, " +
+                    std::to_string(named) + " named; " + std::to_string(test.false_alarms) +
+                    " false alarms\n");
+    }
+    if (named < total || placed < total || test.false_alarms > 0) throw Finished{Exit::kFailed};
+  }
+
+  ModelOptions model_;
+  TextOptions text_;
+  OutputOptions output_;
+  Setting<std::string> oracle_;
+  Setting<std::int64_t> tokens_{16};
+  bool self_test_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_cross_check() { return std::make_unique<CrossCheck>(); }
+
+}  // namespace qwen::cli
