@@ -91,10 +91,10 @@ FaultResult judged(const Fault& fault, const FaultRun& run) {
   r.placed = r.named = r.caught;
   // Later layers may get nothing but not-a-number from the first.
   std::set<std::string_view> seen;
-  for (const auto& [tap, layer] : run.planted) {  // by rising layer
-    if (!seen.insert(tap).second) continue;
+  for (const auto& planted : run.planted) {  // by rising layer
+    if (!seen.insert(planted.first).second) continue;
     const bool diverged = std::any_of(found.begin(), found.end(), [&](const Divergence& d) {
-      return d.tap.name == tap && d.tap.layer == layer;
+      return d.tap.name == planted.first && d.tap.layer == planted.second;
     });
     r.placed = r.placed && diverged;
   }
