@@ -35,7 +35,8 @@ struct Judgement {
   Verdict verdict = Verdict::kPass;
   std::int64_t n_elements = 0;
   std::int64_t n_failed = 0;
-  Element worst = {};  // of the largest ratio
+  // Of the largest ratio; where all passed, among those that come nearest to their bounds.
+  Element worst = {};
   // If it failed: the worst of the first row (token) that has failed elements.
   Element first = {};
   std::vector<std::int64_t> failed = {};  // indices, at most kMaxListed
