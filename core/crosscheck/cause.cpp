@@ -17,14 +17,6 @@ constexpr std::uint64_t kGemmElements = 24;
 // What a narrower type adds to the bound of a noise variant: the unit roundoff of F16.
 constexpr double kHalfUnit = 0x1p-11;
 
-std::vector<Tensor> outputs(Op& op) {
-  std::vector<Tensor> all;
-  for (const Operand& operand : operands(op)) {
-    if (writes(operand.access)) all.push_back(*operand.tensor);
-  }
-  return all;
-}
-
 // Each bound becomes the largest of its token's row: a variant that moves elements moves their
 // bounds with them. Those of values that are not finite do not count.
 void widen_to_rows(std::vector<double>& bounds, std::int64_t n_rows) {
@@ -81,7 +73,7 @@ double largest_ratio(const Tensor& got, const Tensor& expected, std::vector<doub
 // what the variant changed.
 double distance(const Sides& sides, const Op& inputs, Op& op, const std::vector<Tensor>& got,
                 const Allowance& allowance) {
-  const std::vector<Tensor> expected = outputs(op);
+  const std::vector<Tensor> expected = written(op);
   if (is_bit_exact(op)) {
     for (std::size_t i = 0; i < got.size(); ++i) {
       if (std::memcmp(got[i].data, expected[i].data, got[i].bytes()) != 0) return kInfinity;

@@ -28,6 +28,14 @@ Op copy_of(const Op& host, Scratch& scratch) {
   return op;
 }
 
+std::vector<Tensor> written(Op& op) {
+  std::vector<Tensor> all;
+  for (const Operand& operand : operands(op)) {
+    if (writes(operand.access)) all.push_back(*operand.tensor);
+  }
+  return all;
+}
+
 bool is_cache(const Operand& operand) {
   return operand.name == "k_cache" || operand.name == "v_cache";
 }

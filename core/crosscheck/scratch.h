@@ -36,6 +36,9 @@ class Scratch {
 // to the original's tensors.
 Op copy_of(const Op& host, Scratch& scratch);
 
+// The tensors that the op writes, in order.
+std::vector<Tensor> written(Op& op);
+
 // True for the key/value cache among an op's operands.
 bool is_cache(const Operand& operand);
 

@@ -20,14 +20,6 @@ bool is_given(const Operand& operand) {
          !is_cache(operand);
 }
 
-std::vector<Tensor> outputs(Op& op) {
-  std::vector<Tensor> all;
-  for (const Operand& operand : operands(op)) {
-    if (writes(operand.access)) all.push_back(*operand.tensor);
-  }
-  return all;
-}
-
 // The same op of the model, on tensors of the same types and shapes.
 bool same_form(const Op& op, const Tap& tap, const Node& node) {
   if (node.op.index() != op.index() || node.tap.name != tap.name || node.tap.layer != tap.layer) {
@@ -170,7 +162,7 @@ void Shadow::poison_outputs(const Op& path_op) {
 std::vector<Tensor> Shadow::read_outputs(const Op& path_op) {
   Op theirs = path_op;
   std::vector<Tensor> got;
-  for (const Tensor& t : outputs(theirs)) {
+  for (const Tensor& t : written(theirs)) {
     got.push_back(scratch_.take(t.dtype, t.dims()));
     sides_.path.read(got.back().data, t);
   }
@@ -195,7 +187,7 @@ void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<
   const auto exact_run = [&](Backend& backend) {
     Op op = copy_of(inputs_, scratch_);
     backend(op);
-    return outputs(op);
+    return written(op);
   };
   const Contract contract = sides_.path.contract(path_op);
   std::vector<Tensor> expected = exact_run(sides_.oracle);
