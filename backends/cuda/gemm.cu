@@ -29,6 +29,7 @@ struct GemmJob {
   float* out;
   bool add;
 
+  static constexpr bool kFewTiles = true;  // the rows of a down projection, say
   struct State {};
   __device__ const tile::Weights& weights(int, int) const { return w; }
   __device__ std::int64_t row(int tile, int i) const {

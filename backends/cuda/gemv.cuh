@@ -96,11 +96,12 @@ void launch_gemv_warps(const Job& job, const Launch& on, tile::Company company) 
 // Queues `job`, whose n_tokens are at most gemv_max_tokens().
 template <class Format, class Job>
 void launch_gemv(const Job& job, const Launch& on, tile::Company company = tile::Company::kAlone) {
-  if (tile::gemv_warps(job.n_cols) == tile::kFewWarps) {
-    launch_gemv_warps<Format, tile::kFewWarps>(job, on, company);
-  } else {
-    launch_gemv_warps<Format, tile::kManyWarps>(job, on, company);
+  if constexpr (Job::kFewTiles) {
+    if (tile::gemv_warps(job.n_cols) == tile::kManyWarps) {
+      return launch_gemv_warps<Format, tile::kManyWarps>(job, on, company);
+    }
   }
+  launch_gemv_warps<Format, tile::kFewWarps>(job, on, company);
 }
 
 }  // namespace qwen::cuda

@@ -21,6 +21,7 @@ struct GluJob {
   tile::Weights gate, up;
   float* out;
 
+  static constexpr bool kFewTiles = false;
   static constexpr int kPairs = tile::kRows / 2;
   struct State {};
   __device__ const tile::Weights& weights(int, int i) const { return i < kPairs ? gate : up; }

@@ -34,6 +34,7 @@ struct QkvJob {
   float* q;
   tile::KvTarget kv;
 
+  static constexpr bool kFewTiles = false;
   struct Place {
     int part, head, pair;  // the first of the tile's 4 pairs
   };

@@ -10,6 +10,7 @@
 //
 // A Job says which rows make a tile and what becomes of their sums:
 //   n_tiles, n_cols, n_tokens, x (n_tokens, n_cols), gain (n_cols) or null, eps
+//   kFewTiles: the tiles may be few, so that many columns are worth many warps
 //   weights(tile, row), row(tile, row)                for row 0-7 of the tile
 //   prepare(tile, token, row) -> State                before the sums are there
 //   finish(state, tile, token, row, sum, partner)     partner: the sum of row ^ 4
