@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/half.h"
 #include "core/kv_layout.h"
 
 namespace qwen {
@@ -102,11 +101,6 @@ class Bounds {
     return t;
   }
 
-  static double cached(const Tensor& cache, std::int64_t i) {
-    return cache.dtype == DType::kF32 ? double{cache.as<float>()[i]}
-                                      : double{f16_to_f32(cache.as<std::uint16_t>()[i])};
-  }
-
   // A score is off by delta; so its weight by a factor within 1 +- epsilon, which also holds what
   // the running maximum, the exponential and the rescaling of the online softmax round.
   void attention_row(const Attention& op, std::int64_t token, std::int64_t head,
@@ -125,7 +119,7 @@ class Bounds {
     for (std::int64_t j = 0; j < kv_len; ++j) {
       double size = 0;
       for (std::int64_t d = 0; d < head_dim; ++d) {
-        const double product = double{q[d]} * cached(op.k_cache, offset(j) + d);
+        const double product = double{q[d]} * cache_value(op.k_cache, offset(j) + d);
         score[j] += op.scale * product;
         size += std::abs(product);
       }
@@ -149,7 +143,7 @@ class Bounds {
           std::expm1(delta[j] + delta_max + 3 * std::abs(score[j] - max) * kUnit) + 6 * kUnit;
       weight_error += p * epsilon;
       for (std::int64_t d = 0; d < head_dim; ++d) {
-        const double v = std::abs(cached(op.v_cache, offset(j) + d));
+        const double v = std::abs(double{cache_value(op.v_cache, offset(j) + d)});
         value_error[d] += p * v * (epsilon + kUnit + contract_.probability_unit);
         value_size[d] += p * v;
       }

@@ -46,6 +46,9 @@ constexpr std::uint16_t f32_to_f16(float value) {
   return static_cast<std::uint16_t>(sign | (quotient + (up ? 1u : 0u)));
 }
 
+// The nearest binary16 value.
+constexpr float round_to_f16(float value) { return f16_to_f32(f32_to_f16(value)); }
+
 // bfloat16 is the upper half of FP32.
 constexpr float bf16_to_f32(std::uint16_t half) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(half) << 16);

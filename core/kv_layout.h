@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "core/half.h"
 #include "core/tensor.h"
 
 namespace qwen {
@@ -32,6 +33,20 @@ constexpr std::int64_t kv_offset(const KvLayout& l, const std::int32_t* page_tab
                                  std::int64_t d) {
   const std::int64_t page = page_table[seq * l.pages_per_seq + pos / l.page_tokens];
   return ((page * l.n_kv_heads + kv_head) * l.page_tokens + pos % l.page_tokens) * l.head_dim + d;
+}
+
+// Element `i`, a kv_offset, of a cache tensor (F32 or F16) in host memory.
+inline float cache_value(const Tensor& cache, std::int64_t i) {
+  return cache.dtype == DType::kF32 ? cache.as<float>()[i]
+                                    : f16_to_f32(cache.as<std::uint16_t>()[i]);
+}
+// Rounds to the cache's type.
+inline void store_cache_value(const Tensor& cache, std::int64_t i, float value) {
+  if (cache.dtype == DType::kF32) {
+    cache.as<float>()[i] = value;
+  } else {
+    cache.as<std::uint16_t>()[i] = f32_to_f16(value);
+  }
 }
 
 }  // namespace qwen

@@ -1,19 +1,11 @@
 #include "core/crosscheck/cross_check.h"
 
 #include <algorithm>
-#include <cmath>
+
+#include "core/sampler.h"
 
 namespace qwen::crosscheck {
 namespace {
-
-// The index of the largest value; not-a-number counts for nothing.
-std::int32_t likeliest(std::span<const float> logits) {
-  std::size_t best = 0;
-  for (std::size_t i = 1; i < logits.size(); ++i) {
-    if (logits[i] > logits[best] || std::isnan(logits[best])) best = i;
-  }
-  return std::isnan(logits[best]) ? 0 : static_cast<std::int32_t>(best);
-}
 
 class Run {
  public:
@@ -98,6 +90,7 @@ class Run {
       logits = path_.step(tokens);
     }
     shadow_.end();
+    const std::vector<std::int8_t> unseen(logits.cols());
     std::int64_t row = 0;
     for (const TokenInput& token : tokens) {
       if (!token.wants_logits) continue;
@@ -107,7 +100,7 @@ class Run {
       auto& text = texts[static_cast<std::size_t>(token.seq)];
       const std::size_t given = options_.texts[static_cast<std::size_t>(token.seq)].size();
       if (text.size() < given + static_cast<std::size_t>(options_.n_decode)) {
-        text.push_back(likeliest(values));
+        text.push_back(sample(values, unseen, {}, 0));  // greedy
       }
     }
   }

@@ -45,8 +45,8 @@ struct Judgement {
 
 // `op` lies in host memory and holds its inputs as they were before it ran; its outputs are
 // `expected`, one tensor per written operand, in order, as an exact run leaves them, and `got`, as
-// the judged run left them. The bound is the sum of the bounds of `contracts`. Ops without
-// rounding are compared bit for bit.
+// the judged run left them. The bound is the sum of the bounds of `contracts`. Ops of
+// is_bit_exact() are compared bit for bit.
 std::vector<Judgement> judge(const Op& op, const std::vector<Tensor>& expected,
                              const std::vector<Tensor>& got,
                              const std::vector<Contract>& contracts);

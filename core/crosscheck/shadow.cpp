@@ -52,7 +52,6 @@ void Shadow::begin(const Plan& oracle_plan, std::span<const TokenInput> tokens) 
     if (tokens_[i].wants_logits) rows_.push_back(i);
   }
   next_ = 0;
-  ++step_;
   ledgers_.clear();
   check_step();
 }
@@ -224,9 +223,7 @@ void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<
 void Shadow::diverges(const Judgement& judgement, const Op& op, const Tap& tap,
                       const Tensor& output, int cause) {
   Divergence d{.tap = tap,
-               .op = name(op),
                .output = judgement.output,
-               .step = step_,
                .element = judgement.first,
                .n_failed = judgement.n_failed,
                .n_elements = judgement.n_elements};

@@ -20,9 +20,7 @@ namespace qwen::crosscheck {
 // Where an op that failed stands, and the worst element of the first token at which it did.
 struct Divergence {
   Tap tap;
-  std::string_view op;      // "Rope"
   std::string_view output;  // "out", "lse", "pos": the operand that differs
-  std::int64_t step = 0;    // of the run
   std::int64_t token = 0;   // of the sequence: its position
   std::int32_t seq = 0;     // -1: a cache page that no sequence has
   std::vector<std::int64_t> coords =
@@ -96,7 +94,6 @@ class Shadow : public Observer {
   std::vector<TokenInput> tokens_;
   std::vector<std::size_t> rows_;  // of tokens_: those whose logits are wanted
   std::size_t next_ = 0;           // node of plan_
-  std::int64_t step_ = -1;
   Scratch scratch_;
   Op inputs_;  // the current op: its inputs as the path has them, in scratch_ and the ledger
   std::vector<Ledger> ledgers_;  // of the step's layers

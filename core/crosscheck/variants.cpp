@@ -33,7 +33,6 @@ bool computed(Op& op, const Compute& compute) {
 }
 
 float sigmoid(float z) { return static_cast<float>(1 / (1 + std::exp(-double{z}))); }
-float half(float v) { return f16_to_f32(f32_to_f16(v)); }
 
 bool norm_with_eps(Workbench& bench, Op& op, float eps) {
   return changed<RmsNorm>(bench, op, [&](RmsNorm& n) {
@@ -231,7 +230,7 @@ constexpr Variant kTokenVariants[] = {
        return changed<Rope>(b, op, [&](Rope& r) {
          r.inv_freq = b.scratch.copy(r.inv_freq);
          for (std::int64_t i = 0; i < r.inv_freq.size(); ++i) {
-           r.inv_freq.f32()[i] = half(r.inv_freq.f32()[i]);
+           r.inv_freq.f32()[i] = round_to_f16(r.inv_freq.f32()[i]);
          }
        });
      }},
@@ -253,7 +252,7 @@ constexpr Variant kTokenVariants[] = {
     {"the exponential of SiLU is rounded to F16", true,
      [](Workbench&, Op& op) {
        return glu(op, [](float g, float u) {
-         return g / (1 + half(static_cast<float>(std::exp(-double{g})))) * u;
+         return g / (1 + round_to_f16(static_cast<float>(std::exp(-double{g})))) * u;
        });
      }},
 

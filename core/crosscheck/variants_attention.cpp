@@ -10,21 +10,6 @@
 namespace qwen::crosscheck {
 namespace {
 
-double cached(const Tensor& cache, std::int64_t i) {
-  return cache.dtype == DType::kF32 ? double{cache.as<float>()[i]}
-                                    : double{f16_to_f32(cache.as<std::uint16_t>()[i])};
-}
-
-void store(const Tensor& cache, std::int64_t i, float value) {
-  if (cache.dtype == DType::kF32) {
-    cache.as<float>()[i] = value;
-  } else {
-    cache.as<std::uint16_t>()[i] = f32_to_f16(value);
-  }
-}
-
-float rounded_to_half(double v) { return f16_to_f32(f32_to_f16(static_cast<float>(v))); }
-
 // ---- KvWrite
 
 // Where a token's head is stored, and what.
@@ -56,8 +41,8 @@ bool write(Op& op, const Wrong& wrong) {
         if (!p.stored || p.pos < 0 || p.pos / layout.page_tokens >= layout.pages_per_seq) continue;
         if (w->pages.i32()[p.seq * layout.pages_per_seq + p.pos / layout.page_tokens] < 0) continue;
         const std::int64_t at = kv_offset(layout, w->pages.i32(), p.seq, p.head, p.pos, d);
-        store(w->k_cache, at, p.k);
-        store(w->v_cache, at, p.v);
+        store_cache_value(w->k_cache, at, p.k);
+        store_cache_value(w->v_cache, at, p.v);
       }
     }
   }
@@ -111,7 +96,7 @@ void attend_row(const Attention& op, const Wrong& wrong, std::int64_t token, std
     if (table[seq * layout.pages_per_seq + pos / layout.page_tokens] < 0) {
       return std::numeric_limits<double>::quiet_NaN();
     }
-    return cached(cache, kv_offset(layout, table, seq, kv_head, pos, d));
+    return double{cache_value(cache, kv_offset(layout, table, seq, kv_head, pos, d))};
   };
   const std::int64_t row = token * heads + head;
   const float* q = op.q.f32() + row * head_dim;
@@ -122,7 +107,7 @@ void attend_row(const Attention& op, const Wrong& wrong, std::int64_t token, std
     for (std::int64_t d = 0; d < head_dim; ++d) dot += q[d] * element(op.k_cache, j, d);
     score[j] =
         std::clamp(dot * std::pow(double{op.scale}, wrong.scale_power), -wrong.clip, wrong.clip);
-    if (wrong.half_scores) score[j] = rounded_to_half(score[j]);
+    if (wrong.half_scores) score[j] = round_to_f16(static_cast<float>(score[j]));
     max = std::isnan(score[j]) ? score[j] : std::max(max, score[j]);
   }
   if (wrong.no_max) max = 0;
@@ -131,7 +116,8 @@ void attend_row(const Attention& op, const Wrong& wrong, std::int64_t token, std
   for (std::int64_t j = first; j < n; ++j) {
     // FP32, as a kernel would have it: without the maximum it overflows.
     const double p = std::exp(static_cast<float>(score[j] - max));
-    sum = wrong.half_sum ? double{rounded_to_half(sum + p)} : sum + static_cast<float>(p);
+    sum = wrong.half_sum ? double{round_to_f16(static_cast<float>(sum + p))}
+                         : sum + static_cast<float>(p);
     for (std::int64_t d = 0; d < head_dim; ++d) {
       out[d] += static_cast<float>(p) * element(op.v_cache, j, d);
     }

@@ -27,8 +27,6 @@ bool whole(const Gemm& op, std::int64_t token, WrongSum& result, const Weight& w
   return true;
 }
 
-float rounded_to_half(double v) { return f16_to_f32(f32_to_f16(static_cast<float>(v))); }
-
 constexpr GemmVariant kGemmVariants[] = {
     {"the weight is read transposed", false,
      [](WeightReader& w, const Gemm& op, std::int64_t token, std::int64_t row, WrongSum& s) {
@@ -81,7 +79,7 @@ constexpr GemmVariant kGemmVariants[] = {
        float sum = 0;
        s.size = 0;
        for (std::int64_t c = 0; c < w.cols(); ++c) {
-         sum = rounded_to_half(double{sum} + double{x[c]} * r[c]);
+         sum = round_to_f16(static_cast<float>(double{sum} + double{x[c]} * r[c]));
          s.size += std::abs(double{x[c]} * r[c]);
        }
        s.sum = sum;

@@ -169,12 +169,9 @@ class CrossCheck : public Command {
 
   static std::string element_text(const Divergence& d) {
     std::string line = "seq " + std::to_string(d.seq);
-    const bool heads = d.coords.size() == 2;
-    if (heads) line += " head " + std::to_string(d.coords[0]);
-    if (d.output != "lse" && !d.coords.empty()) line += " d " + std::to_string(d.coords.back());
-    if (d.output == "lse" && !heads && !d.coords.empty()) {
-      line += " head " + std::to_string(d.coords[0]);
-    }
+    const bool one_per_head = d.output == "lse";
+    if (one_per_head || d.coords.size() == 2) line += " head " + std::to_string(d.coords[0]);
+    if (!one_per_head && !d.coords.empty()) line += " d " + std::to_string(d.coords.back());
     return line + "   got " + scientific(d.element.got) + "  expected " +
            scientific(d.element.expected);
   }

@@ -18,20 +18,6 @@ namespace {
 
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
-// Element `i` of a cache tensor (F32 or F16).
-float cache_value(const Tensor& cache, std::int64_t i) {
-  return cache.dtype == DType::kF32 ? cache.as<float>()[i]
-                                    : f16_to_f32(cache.as<std::uint16_t>()[i]);
-}
-
-void store_cache_value(const Tensor& cache, std::int64_t i, float value) {
-  if (cache.dtype == DType::kF32) {
-    cache.as<float>()[i] = value;
-  } else {
-    cache.as<std::uint16_t>()[i] = f32_to_f16(value);
-  }
-}
-
 }  // namespace
 
 Buffer ReferenceBackend::allocate(std::size_t bytes) {
