@@ -189,21 +189,33 @@ void Hypotheses::try_gemm(Class& c, const Op& inputs, const std::vector<Tensor>&
   }
 }
 
-int Hypotheses::add_site(const Op& inputs, const Tap& tap, const std::vector<Tensor>& got,
-                         const std::vector<std::int64_t>& failed) {
+void Hypotheses::replay(Class& c, const FailedOp& op) {
+  const std::optional<Cause> found = replays_.by_itself(op);
+  if (c.sites == 1) {
+    c.by_itself = found;
+  } else if (!found || !c.by_itself || found->name != c.by_itself->name) {
+    c.by_itself.reset();
+  }
+}
+
+int Hypotheses::add_site(const FailedOp& op) {
   const auto known = std::find_if(classes_.begin(), classes_.end(), [&](const Class& c) {
-    return c.name == tap.name && c.sites > 0;
+    return c.name == op.tap.name && c.sites > 0;
   });
   const int index = static_cast<int>(known - classes_.begin());
-  if (known == classes_.end()) classes_.push_back({.name = std::string(tap.name)});
+  if (known == classes_.end()) classes_.push_back({.name = std::string(op.tap.name)});
   Class& c = classes_[static_cast<std::size_t>(index)];
   if (c.sites >= kMaxSites) return index;
   ++c.sites;
-  if (std::holds_alternative<Gemm>(inputs)) {
-    try_gemm(c, inputs, got, failed);
+  if (c.sites <= kReplayedSites) replay(c, op);
+  if (std::holds_alternative<Gemm>(op.inputs)) {
+    try_gemm(c, op.inputs, op.got, op.failed);
   } else {
-    try_all(c, inputs, got);
+    try_all(c, op.inputs, op.got);
   }
+  const bool fits = std::any_of(c.candidates.begin(), c.candidates.end(),
+                                [](const Candidate& k) { return k.worst <= 1; });
+  if (c.sites == 1 && !fits && !c.by_itself) c.circumstances = replays_.depends_on(op);
   return index;
 }
 
@@ -215,6 +227,7 @@ int Hypotheses::add_known(const Tap& tap, Cause cause) {
 Cause Hypotheses::cause(int index) const {
   const Class& c = classes_[static_cast<std::size_t>(index)];
   if (c.sites == 0) return c.known;
+  if (c.by_itself) return *c.by_itself;
   std::vector<Candidate> by_rank = c.candidates;
   std::stable_sort(by_rank.begin(), by_rank.end(), [](const Candidate& a, const Candidate& b) {
     const auto rank = [](const Candidate& k) { return k.worst > 1 ? 2 : k.is_noise ? 1 : 0; };
@@ -227,7 +240,8 @@ Cause Hypotheses::cause(int index) const {
                                                " of the tolerance at " + sites};
   }
   Cause unknown;
-  unknown.evidence = "none of " + std::to_string(by_rank.size()) + " variants fits at " + sites;
+  if (!c.circumstances.empty()) unknown.evidence = c.circumstances + "; ";
+  unknown.evidence += "none of " + std::to_string(by_rank.size()) + " variants fits at " + sites;
   for (std::size_t i = 0; i < std::min<std::size_t>(3, by_rank.size()); ++i) {
     if (!std::isfinite(by_rank[i].worst)) break;
     unknown.evidence += (i == 0 ? "; nearest: " : ", ") + std::string(by_rank[i].cause) + " (" +

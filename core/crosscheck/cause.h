@@ -1,32 +1,27 @@
-// Naming the cause of divergences: which deliberately wrong variant reproduces what the path made,
-// at every place where the same op of the model failed.
+// Naming the cause of divergences: whether the op is wrong by itself at all, and which deliberately
+// wrong variant reproduces what the path made, at every place where the same op of the model
+// failed.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "core/crosscheck/replays.h"
 #include "core/crosscheck/sides.h"
 #include "core/crosscheck/variants.h"
 
 namespace qwen::crosscheck {
 
-struct Cause {
-  std::string name = "unknown";
-  // Why: how well the variant reproduces the path, or for an unknown one the nearest variants.
-  std::string evidence;
-};
-
 // What is tried. One class of failures is one tap's name ("rope_q") in all layers and steps.
 class Hypotheses {
  public:
-  explicit Hypotheses(const Sides& sides) : sides_(sides) {}
+  explicit Hypotheses(const Sides& sides) : sides_(sides), replays_(sides) {}
 
-  // Tries the variants on a failed op: `inputs` in host memory as they were before it, `got` the
-  // written tensors as the path left them, `failed` the failed elements of one of them. Does
-  // nothing for a class with kMaxSites sites. Returns the index of the class.
-  int add_site(const Op& inputs, const Tap& tap, const std::vector<Tensor>& got,
-               const std::vector<std::int64_t>& failed);
+  // Runs the op again by itself and tries the variants on it. Does nothing for a class with
+  // kMaxSites sites. Returns the index of the class.
+  int add_site(const FailedOp& op);
   // A class whose cause is known without trying.
   int add_known(const Tap& tap, Cause cause);
 
@@ -34,6 +29,8 @@ class Hypotheses {
 
  private:
   static constexpr int kMaxSites = 25;
+  // Each costs several runs of the op.
+  static constexpr int kReplayedSites = 3;
   // Of a tolerance: a variant that is so far off at one site is not tried at others.
   static constexpr double kHopeless = 1000;
   struct Candidate {
@@ -46,8 +43,13 @@ class Hypotheses {
     int sites = 0;
     std::vector<Candidate> candidates = {};
     Cause known = {};
+    // Of Replays::by_itself, the same at all replayed sites.
+    std::optional<Cause> by_itself = {};
+    // What the failures at the first site have in common.
+    std::string circumstances = {};
   };
 
+  void replay(Class& c, const FailedOp& op);
   void try_gemm(Class& c, const Op& inputs, const std::vector<Tensor>& got,
                 const std::vector<std::int64_t>& failed);
   void try_all(Class& c, const Op& inputs, const std::vector<Tensor>& got);
@@ -57,6 +59,7 @@ class Hypotheses {
   static void note(Class& c, std::string_view cause, bool is_noise, double ratio);
 
   Sides sides_;
+  Replays replays_;
   Scratch scratch_;
   std::vector<Class> classes_;
 };

@@ -12,6 +12,10 @@
 
 namespace qwen::crosscheck {
 
+// A quiet not-a-number that only copies of itself and what is computed from it can equal: what
+// stands in an op's outputs before it runs.
+inline constexpr std::uint32_t kPoison = 0x7fe5a5a5;
+
 // Owns every tensor that it hands out; aligned to 64 bytes.
 class Scratch {
  public:

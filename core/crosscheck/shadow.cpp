@@ -6,14 +6,12 @@
 #include <cstring>
 #include <set>
 
+#include "core/crosscheck/pattern.h"
 #include "core/error.h"
 #include "core/kv_layout.h"
 
 namespace qwen::crosscheck {
 namespace {
-
-// A quiet not-a-number that only copies of itself and what is computed from it can equal.
-constexpr std::uint32_t kPoison = 0x7fe5a5a5;
 
 bool is_given(const Operand& operand) {
   return operand.access == Access::kRead && operand.tensor->dtype != DType::kF32 &&
@@ -214,7 +212,7 @@ void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<
                   ? hypotheses_.add_known(
                         tap, {"the output is not written, or read before it is",
                               "the elements still hold what was put there before the op"})
-                  : hypotheses_.add_site(inputs_, tap, got, j.failed);
+                  : hypotheses_.add_site({inputs_, path_op, tap, got, i, j.failed});
     }
     diverges(j, inputs_, tap, got[i], cause);
   }
@@ -227,6 +225,9 @@ void Shadow::diverges(const Judgement& judgement, const Op& op, const Tap& tap,
                .element = judgement.first,
                .n_failed = judgement.n_failed,
                .n_elements = judgement.n_elements};
+  std::vector<std::int32_t> pos;
+  for (const TokenInput& t : tokens_) pos.push_back(t.pos);
+  d.pattern = pattern_of(output, judgement.failed, pos);
   locate(d, op, output);
   result_.divergences.push_back(std::move(d));
   causes_.push_back(cause);

@@ -28,6 +28,7 @@ struct Divergence {
   Element element;
   std::int64_t n_failed = 0;
   std::int64_t n_elements = 0;
+  std::string pattern = {};  // pattern_of() the failed elements
   Cause cause = {};
 };
 

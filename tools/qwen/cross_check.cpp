@@ -81,6 +81,7 @@ Json divergence_json(const Divergence& d) {
           {"tolerance", d.element.tolerance},
           {"failed", d.n_failed},
           {"of", d.n_elements},
+          {"pattern", d.pattern},
           {"cause", cause_json(d.cause)}};
 }
 
@@ -209,8 +210,8 @@ class CrossCheck : public Command {
            value_name(d.tap, d.output) + "  " + element_text(d) + "\n     |err| " +
            scientific(d.element.error()) + "  tolerance " + scientific(d.element.tolerance) + " (" +
            scientific(d.element.ratio()) + "x)   " + thousands(d.n_failed) + "/" +
-           thousands(d.n_elements) + " elements\n     cause: " + d.cause.name + "   (" +
-           d.cause.evidence + ")\n";
+           thousands(d.n_elements) + " elements" + (d.pattern.empty() ? "" : ", " + d.pattern) +
+           "\n     cause: " + d.cause.name + "   (" + d.cause.evidence + ")\n";
     return out + other_places(shadow.divergences);
   }
 
