@@ -29,7 +29,7 @@ OpenModel opener(const fixtures::TinyModelSpec& spec) {
 // Ragged, several steps of prefill, and decode.
 CrossCheckOptions options(std::uint64_t seed, DType kv = DType::kF32) {
   return {.texts = {random_text(11, seed), random_text(4, seed + 1), random_text(7, seed + 2)},
-          .n_decode = 2,
+          .n_decode = 4,
           .chunk = 6,
           .kv_dtype = kv};
 }
@@ -68,7 +68,7 @@ TEST_P(CrossCheckTest, CleanRunsAgree) {
       ADD_FAILURE() << d.tap.name << " of layer " << d.tap.layer << ": " << d.element.got << " for "
                     << d.element.expected << ", " << d.element.ratio() << " of the tolerance";
     }
-    EXPECT_EQ(run.n_tokens, 11 + 4 + 7 + 3 * 2);
+    EXPECT_EQ(run.n_tokens, 11 + 4 + 7 + 3 * 4);
     EXPECT_GT(run.shadow.n_elements, 100'000);
     // The bounds are used: a run that never comes near them would not see a fault.
     EXPECT_GT(run.shadow.worst.element.ratio(), 0.1);
@@ -89,6 +89,23 @@ TEST_P(CrossCheckTest, EveryFaultIsCaughtPlacedAndNamed) {
       EXPECT_TRUE(fault.named) << fault.id << " " << fault.planted << ": named "
                                << fault.first.cause.name << ", " << fault.first.cause.evidence;
     }
+  }
+}
+
+// Both sides take numbers from the file by the same code: only the file itself can tell.
+TEST_P(CrossCheckTest, MisreadMetadataAreFound) {
+  for (const char* key : {"rope.freq_base", "layer_norm_rms_epsilon"}) {
+    const LoadFault fault{LoadFault::Kind::kNumber, key, 1e-3f, ""};
+    const auto path_file = opener(spec())();
+    const auto oracle_file = opener(spec())();
+    FaultyFile path_wrong(*path_file, fault);
+    FaultyFile oracle_wrong(*oracle_file, fault);
+    const auto path = load_model(path_wrong, sides().path);
+    const auto oracle = load_model(oracle_wrong, sides().oracle);
+    const CrossCheckResult run = cross_check(sides(), {*path, *oracle, *oracle_file}, options(1));
+    EXPECT_EQ(run.agreement, Agreement::kDiverge);
+    ASSERT_EQ(run.attestation.findings.size(), 1u) << key;
+    EXPECT_EQ(run.attestation.findings[0].cause, "the metadata are misread");
   }
 }
 

@@ -1,6 +1,7 @@
 #include "core/crosscheck/attest.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <set>
@@ -8,14 +9,24 @@
 #include <utility>
 
 #include "core/blocks.h"
+#include "core/crosscheck/wrong_weight.h"
 
 namespace qwen::crosscheck {
 namespace {
 
 std::string number(double v) {
   char text[32];
-  std::snprintf(text, sizeof text, "%.9g", v);
+  std::snprintf(text, sizeof text, "%.6g", v);
   return text;
+}
+
+// Of a table of inverse frequencies base^(-i / n), n elements, in bytes.
+double base_of(const std::vector<std::byte>& table) {
+  const std::size_t n = table.size() / sizeof(float);
+  if (n < 2) return 1;
+  float last = 0;  // it shows the base best
+  std::memcpy(&last, table.data() + (n - 1) * sizeof(float), sizeof last);
+  return std::pow(double{last}, -static_cast<double>(n) / static_cast<double>(n - 1));
 }
 
 // What an op has besides its tensors.
@@ -30,9 +41,25 @@ std::vector<std::pair<std::string, double>> fields(const T& op) {
   }
 }
 
+// The weights of a plan, by the first op that uses them.
+std::vector<NamedWeight> weights_of(const Plan& plan) {
+  std::vector<NamedWeight> all;
+  for (const Node& node : plan) {
+    Op op = node.op;
+    for (const Operand& operand : operands(op)) {
+      if (operand.access != Access::kConstant) continue;
+      const std::string layer =
+          node.tap.layer < 0 ? "" : "layer " + std::to_string(node.tap.layer) + " ";
+      all.push_back(
+          {layer + std::string(node.tap.name) + " " + std::string(operand.name), *operand.tensor});
+    }
+  }
+  return all;
+}
+
 class Attester {
  public:
-  explicit Attester(const Sides& sides) : sides_(sides) {}
+  Attester(const Sides& sides, const Plan& oracle) : sides_(sides), oracle_(oracle) {}
 
   void compare(const Node& theirs, const Node& ours) {
     if (theirs.op.index() != ours.op.index() || theirs.tap.name != ours.tap.name) {
@@ -49,6 +76,7 @@ class Attester {
       if (got[i].second == expected[i].second) continue;
       find(ours.tap, expected[i].first, number(expected[i].second), number(got[i].second));
       result.findings.back().is_number = true;
+      result.findings.back().cause = "another " + expected[i].first;
     }
     Op a = theirs.op;
     Op b = ours.op;
@@ -91,12 +119,12 @@ class Attester {
       ++wrong;
       if (first < 0) first = r;
     }
-    const bool zero =
-        std::all_of(bytes_.begin(), bytes_.end(), [](std::byte v) { return v == std::byte{0}; });
-    const std::string got = zero ? "all zero"
-                                 : std::to_string(wrong) + " of " + std::to_string(n_rows) +
-                                       " rows differ, the first is row " + std::to_string(first);
-    find(tap, std::string(ours.name), to_string(own) + " of the file", got);
+    find(tap, std::string(ours.name), to_string(own) + " of the file",
+         std::to_string(wrong) + " of " + std::to_string(n_rows) +
+             " rows differ, the first is row " + std::to_string(first));
+    result.findings.back().cause = ours.name == "inv_freq"
+                                       ? "the table of base " + number(base_of(bytes_))
+                                       : cause_of(own, bytes_, weights_of(oracle_));
     result.findings.back().is_constant = true;
     result.wrong.push_back({own.data, bytes_});
   }
@@ -106,6 +134,7 @@ class Attester {
   }
 
   const Sides& sides_;
+  const Plan& oracle_;
   std::set<std::pair<const std::byte*, const std::byte*>> seen_;
   std::vector<std::byte> bytes_;
 };
@@ -113,7 +142,7 @@ class Attester {
 }  // namespace
 
 Attestation attest(const Sides& sides, const Plan& path, const Plan& oracle) {
-  Attester attester(sides);
+  Attester attester(sides, oracle);
   for (std::size_t i = 0; i < std::min(path.size(), oracle.size()); ++i) {
     attester.compare(path[i], oracle[i]);
   }

@@ -1,7 +1,7 @@
 // Attestation: whether a path was given the model that the oracle loaded from the file. The same
 // step, recorded on both sides, must have the same ops with the same numbers and, read back through
 // the handles that the path's ops use, the same weights, bit for bit. (What both sides take from
-// the file by the same code is not compared: eps, the rotary base.)
+// the file by the same code is compared with the file by attest_file.h.)
 #pragma once
 
 #include <cstdint>
@@ -20,6 +20,7 @@ struct Finding {
   std::string got;           // as the path has it
   bool is_constant = false;  // of the right shape, with other values
   bool is_number = false;    // a field
+  std::string cause = "unknown";
 };
 
 // A constant that differs: the oracle's, and the path's bytes in the file's layout.

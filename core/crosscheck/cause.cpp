@@ -239,8 +239,8 @@ Cause Hypotheses::cause(int index) const {
                                                ratio_text(by_rank[0].worst) +
                                                " of the tolerance at " + sites};
   }
-  Cause unknown;
-  if (!c.circumstances.empty()) unknown.evidence = c.circumstances + "; ";
+  Cause unknown = c.circumstances.value_or(Cause{});
+  if (c.circumstances) unknown.evidence += "; ";
   unknown.evidence += "none of " + std::to_string(by_rank.size()) + " variants fits at " + sites;
   for (std::size_t i = 0; i < std::min<std::size_t>(3, by_rank.size()); ++i) {
     if (!std::isfinite(by_rank[i].worst)) break;

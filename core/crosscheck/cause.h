@@ -45,8 +45,8 @@ class Hypotheses {
     Cause known = {};
     // Of Replays::by_itself, the same at all replayed sites.
     std::optional<Cause> by_itself = {};
-    // What the failures at the first site have in common.
-    std::string circumstances = {};
+    // Of Replays::depends_on at the first site.
+    std::optional<Cause> circumstances = {};
   };
 
   void replay(Class& c, const FailedOp& op);

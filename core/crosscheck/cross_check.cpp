@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "core/sampler.h"
+#include "core/crosscheck/attest_file.h"
 
 namespace qwen::crosscheck {
 namespace {
@@ -11,10 +11,22 @@ class Run {
  public:
   Run(const Sides& sides, const Models& models, const CrossCheckOptions& options)
       : sides_(sides),
+        file_(models.file),
         options_(options),
         path_(models.path, sides.path, session_options()),
         oracle_(models.oracle, sides.oracle, session_options()),
-        shadow_(sides) {}
+        shadow_(sides) {
+    for (std::size_t s = 1; s < options.texts.size(); ++s) {
+      const auto seq = static_cast<std::int32_t>(s);
+      SampleParams params{.temp = 0.7f, .top_k = 20, .top_p = 0.8f};
+      if (s % 2 == 0) params = {.temp = 1.5f, .repeat_penalty = 3};
+      params.seed_low = static_cast<std::uint32_t>(s);
+      for (Session* session : {&path_, &oracle_}) {
+        session->set_sampling(seq, params);
+        session->set_seen(seq, options.texts[s]);
+      }
+    }
+  }
 
   CrossCheckResult run() {
     CrossCheckResult result;
@@ -75,45 +87,66 @@ class Run {
   bool attested(std::vector<TokenInput> tokens, Attestation& attestation) {
     tokens.back().wants_logits = true;  // with the last norm and the head
     const Plan path = recorded(sides_.path, path_, tokens);
-    attestation = attest(sides_, path, recorded(sides_.oracle, oracle_, tokens));
+    const Plan own = recorded(sides_.oracle, oracle_, tokens);
+    attestation = attest(sides_, path, own);
+    for (Finding& f : attest_file(file_, own)) attestation.findings.push_back(std::move(f));
     shadow_.adopt(attestation.wrong);
     return std::all_of(attestation.findings.begin(), attestation.findings.end(),
                        [](const Finding& f) { return f.is_constant || f.is_number; });
   }
 
   void step(const std::vector<TokenInput>& tokens, std::vector<std::vector<std::int32_t>>& texts) {
-    const Plan plan = recorded(sides_.oracle, oracle_, tokens);
-    shadow_.begin(plan, tokens);
-    Tensor logits;
+    shadow_.begin(recorded(sides_.oracle, oracle_, tokens), tokens);
     {
       const ObservingScope observing(sides_.path, &shadow_);
-      logits = path_.step(tokens);
+      path_.step(tokens);
     }
     shadow_.end();
-    const std::vector<std::int8_t> unseen(logits.cols());
-    std::int64_t row = 0;
+    std::vector<std::int32_t> seqs;
     for (const TokenInput& token : tokens) {
-      if (!token.wants_logits) continue;
-      std::vector<float> values(logits.cols());
-      sides_.path.read(values.data(), logits.slice(row, row + 1));
-      ++row;
-      auto& text = texts[static_cast<std::size_t>(token.seq)];
-      const std::size_t given = options_.texts[static_cast<std::size_t>(token.seq)].size();
-      if (text.size() < given + static_cast<std::size_t>(options_.n_decode)) {
-        text.push_back(sample(values, unseen, {}, 0));  // greedy
-      }
+      if (token.wants_logits) seqs.push_back(token.seq);
+    }
+    if (seqs.empty()) return;
+    const std::vector<std::int32_t> ids = choose(tokens, static_cast<std::int64_t>(seqs.size()));
+    for (std::size_t row = 0; row < seqs.size(); ++row) {
+      const auto seq = static_cast<std::size_t>(seqs[row]);
+      const std::size_t whole =
+          options_.texts[seq].size() + static_cast<std::size_t>(options_.n_decode);
+      if (texts[seq].size() < whole) texts[seq].push_back(ids[row]);
     }
   }
 
-  // The step's ops, none of them run; its ids, positions and pages are in place.
-  static Plan recorded(Backend& backend, Session& session, const std::vector<TokenInput>& tokens) {
+  // The path's choice of a token from each row of logits. It is not taken from the session, which
+  // refuses logits that are not finite.
+  std::vector<std::int32_t> choose(const std::vector<TokenInput>& tokens, std::int64_t n_rows) {
+    const auto sample = [](Session& session) { session.queue_sample(); };
+    const Plan plan = recorded(sides_.path, path_, sample);
+    shadow_.begin(recorded(sides_.oracle, oracle_, sample), tokens);
+    {
+      const ObservingScope observing(sides_.path, &shadow_);
+      sides_.path.replay(plan);
+    }
+    shadow_.end();
+    std::vector<std::int32_t> ids(static_cast<std::size_t>(n_rows));
+    sides_.path.read(ids.data(), std::get<Sample>(plan.back().op).out);
+    return ids;
+  }
+
+  // The ops of what `act` asks of a session, none of them run; their ids, positions and pages are
+  // in place.
+  template <class Act>
+  static Plan recorded(Backend& backend, Session& session, const Act& act) {
     Plan plan;
     const RecordingScope recording(backend, plan);
-    session.step(tokens);
+    act(session);
     return plan;
+  }
+  static Plan recorded(Backend& backend, Session& session, const std::vector<TokenInput>& tokens) {
+    return recorded(backend, session, [&](Session& s) { s.step(tokens); });
   }
 
   const Sides& sides_;
+  const ModelFile& file_;
   const CrossCheckOptions& options_;
   Session path_;
   Session oracle_;

@@ -15,7 +15,8 @@ namespace qwen::crosscheck {
 struct CrossCheckOptions {
   // One text per sequence, none empty. They are run as one ragged batch.
   std::vector<std::vector<std::int32_t>> texts;
-  // Tokens that follow each text: what the path finds likeliest.
+  // Tokens that follow each text, as the path chooses them: the likeliest for the first text, the
+  // others by chance, so that all of the sampler is checked.
   std::int64_t n_decode = 16;
   // Tokens of a sequence in one step of the prefill.
   std::int64_t chunk = 512;
@@ -38,6 +39,7 @@ struct CrossCheckResult {
 struct Models {
   const Model& path;
   const Model& oracle;
+  const ModelFile& file;  // that the oracle's was loaded from
 };
 
 // Says kCannotTell if nothing was checked. Throws Error if a side cannot run at all.

@@ -1,11 +1,15 @@
 #include "core/crosscheck/faults.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 namespace qwen::crosscheck {
 namespace {
+
+using Load = LoadFault::Kind;
+
+constexpr std::string_view kAlone =
+    "right when it runs by itself: its buffers overlap others', or it ran out of order";
 
 // In both layers, or in the last one: what follows from a fault must not hide it.
 const std::vector<Fault>& catalogue() {
@@ -27,8 +31,13 @@ const std::vector<Fault>& catalogue() {
       {"M26", {{"logits", "the last rows of the output are zero"}}},
       {"M41", {{"q_proj", "sums are kept in F16"}}},
       {"M16a", {{"q_bias", "the bias is left out"}}},
-      {"M16b", {}, ".bias"},
-      {"M25", {}, "down.weight"},
+      {"M16b", {}, {Load::kZeroed, ".bias", 0, "all zero"}},
+      {"M25", {}, {Load::kZeroed, "down.weight", 0, "all zero"}},
+      {"M20", {}, {Load::kOffset, "attn_q.weight", 0, "read 32 bytes too far on"}},
+      {"M35", {}, {Load::kOther, "1.attn_v.weight", 0, "holds layer 1 k_proj weight"}},
+      {"M46", {}, {Load::kShuffled, "ffn_up.weight", 0, "the right blocks in another order"}},
+      {"M3i", {}, {Load::kNumber, "rope.freq_base", 1e4f, "the table of base 10000"}},
+      {"M9d", {}, {Load::kNumber, "layer_norm_rms_epsilon", 1e-5f, "another eps"}},
       {"M6a", {{"k_bias", "the bias is added twice"}}},
       {"M6b", {{"q_bias", "the bias is shifted by 64 elements", 1}}},
       {"M6c", {{"v_bias", "the bias's first element is added to all"}}},
@@ -70,13 +79,25 @@ const std::vector<Fault>& catalogue() {
       {"M43", {{"swiglu", "the exponential of SiLU is rounded to F16"}}},
       {"M37b", {{"resid1", "the residual is dropped"}}},
       {"M37h", {{"resid2", "nothing is added to the residual", 0}}},
+      {"M32a", {{"token", "the temperature is taken for 0"}}},
+      {"M32b", {{"token", "the repeat penalty is left out"}}},
+      {"M32c", {{"token", "the draw is that of the next position"}}},
+      {"M50", {{"token", kAlone, -1, Mishap::kStaleInput}}},
       {"M33", {{"take_rows", "the first row is taken"}}},
       // The two that the predecessor never found, with two more of its time.
       {"P",
        {{"rope_q", "adjacent pairs (2i, 2i+1) are rotated instead of (i, i + head_dim/2)"},
         {"q_proj", "the weight is read transposed"},
         {"kv_write", "all key/value heads are stored in the place of head 0"}},
-       ".bias"},
+       {Load::kZeroed, ".bias", 0, "all zero"}},
+      // Not what is computed is wrong, but how it is run.
+      {"M4", {{"o_proj", kAlone, -1, Mishap::kOverlap}}},
+      {"M49", {{"down", kAlone, 1, Mishap::kStaleInput}}},
+      {"M36", {{"gate", "the op gives other bits each time it runs", 0, Mishap::kRace}}},
+      {"M34",
+       {{"attn_out", "the output is not written, or read before it is", -1, Mishap::kNotLaunched}}},
+      {"M48", {{"rope_k", "position - 1", 0, Mishap::kOldPosition}}},
+      {"M11", {{"swiglu", "the tokens of a step disturb each other", 0, Mishap::kMixedTokens}}},
   };
   return kFaults;
 }
@@ -86,7 +107,7 @@ FaultResult judged(const Fault& fault, const FaultRun& run) {
   const auto& found = run.result.shadow.divergences;
   const auto& findings = run.result.attestation.findings;
   if (!found.empty()) r.first = found.front();
-  r.applies = run.n_zeroed > 0 || !run.planted.empty();
+  r.applies = run.n_wrong > 0 || !run.planted.empty();
   r.caught = run.result.agreement == Agreement::kDiverge;
   r.placed = r.named = r.caught;
   // Later layers may get nothing but not-a-number from the first.
@@ -99,7 +120,9 @@ FaultResult judged(const Fault& fault, const FaultRun& run) {
     r.placed = r.placed && diverged;
   }
   for (const Divergence& d : found) {
-    r.placed = r.placed && run.planted.contains({d.tap.name, d.tap.layer});
+    // Another number at load shows in its ops, too.
+    r.placed = r.placed && (fault.load.kind == Load::kNumber ||
+                            run.planted.contains({d.tap.name, d.tap.layer}));
   }
   for (const Plant& plant : fault.plants) {
     r.planted +=
@@ -108,14 +131,18 @@ FaultResult judged(const Fault& fault, const FaultRun& run) {
                                     [&](const Divergence& d) { return d.tap.name == plant.tap; });
     r.named = r.named && first != found.end() && first->cause.name == plant.cause;
   }
-  if (!fault.zeroed.empty()) {
-    r.planted += (r.planted.empty() ? "" : "; ") + std::string(fault.zeroed) + " zeroed at load";
-  }
-  const auto zeros = std::count_if(findings.begin(), findings.end(), [](const Finding& f) {
-    return f.got == "all zero" && f.operand != "k_center";
+  if (fault.load.kind == Load::kNone) return r;
+  r.planted += (r.planted.empty() ? "" : "; ") + std::string(fault.load.name) +
+               " at load: " + std::string(fault.load.cause);
+  // A number shows in every op that has it.
+  const bool once = fault.load.kind != Load::kNumber;
+  const auto found_at_load = std::count_if(findings.begin(), findings.end(), [](const Finding& f) {
+    return f.operand != "k_center";  // follows from the bias
   });
-  r.placed = r.placed && zeros == run.n_zeroed;
-  r.named = r.named && zeros == run.n_zeroed;
+  const auto named = std::count_if(findings.begin(), findings.end(),
+                                   [&](const Finding& f) { return f.cause == fault.load.cause; });
+  r.placed = r.placed && found_at_load >= run.n_wrong && (!once || found_at_load == run.n_wrong);
+  r.named = r.named && named == found_at_load;
   return r;
 }
 
@@ -123,26 +150,17 @@ FaultResult judged(const Fault& fault, const FaultRun& run) {
 
 std::span<const Fault> fault_catalogue() { return catalogue(); }
 
-Tensor FaultyFile::take(std::string_view name, std::initializer_list<std::int64_t> shape) {
-  const Tensor t = file_.take(name, shape);
-  if (zeroed_.empty() || !name.ends_with(zeroed_)) return t;
-  const Tensor zero = zeros_.take(t.dtype, t.dims());
-  std::memset(zero.data, 0, zero.bytes());
-  ++n_zeroed_;
-  return zero;
-}
-
 FaultRun run_with_fault(const Sides& sides, const OpenModel& open, const CrossCheckOptions& options,
                         const Fault& fault) {
   const std::unique_ptr<ModelFile> path_file = open();
   const std::unique_ptr<ModelFile> oracle_file = open();
-  FaultyFile faulty_file(*path_file, fault.zeroed);
+  FaultyFile faulty_file(*path_file, fault.load);
   FaultyBackend faulty(sides.path, sides.reference, fault.plants);
   const std::unique_ptr<Model> path = load_model(faulty_file, faulty);
   const std::unique_ptr<Model> oracle = load_model(*oracle_file, sides.oracle);
   CrossCheckResult result =
-      cross_check({faulty, sides.oracle, sides.reference}, {*path, *oracle}, options);
-  return {std::move(result), faulty.planted(), faulty_file.n_zeroed()};
+      cross_check({faulty, sides.oracle, sides.reference}, {*path, *oracle, *oracle_file}, options);
+  return {std::move(result), faulty.planted(), faulty_file.n_wrong()};
 }
 
 SelfTest self_test(const Sides& sides, const OpenModel& open, const CrossCheckOptions& options) {

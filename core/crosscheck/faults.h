@@ -11,6 +11,7 @@
 
 #include "core/crosscheck/cross_check.h"
 #include "core/crosscheck/faulty_backend.h"
+#include "core/crosscheck/faulty_file.h"
 #include "core/model_file.h"
 
 namespace qwen::crosscheck {
@@ -18,50 +19,20 @@ namespace qwen::crosscheck {
 struct Fault {
   std::string_view id;  // of the catalogue: "M3e"
   std::vector<Plant> plants = {};
-  // Weights whose name ends so are all zero at load.
-  std::string_view zeroed = {};
+  LoadFault load = {};
 };
 
 // Of each kind of op, what the build can express.
 std::span<const Fault> fault_catalogue();
 
-// A file whose weights are wrong: what a faulty loader would make of it.
-class FaultyFile : public ModelFile {
- public:
-  // `file` must outlive it. Weights whose name ends with `zeroed` are handed out as zeros.
-  FaultyFile(ModelFile& file, std::string_view zeroed) : file_(file), zeroed_(zeroed) {}
-
-  std::optional<std::uint32_t> find_u32(std::string_view key) const override {
-    return file_.find_u32(key);
-  }
-  std::optional<float> find_f32(std::string_view key) const override { return file_.find_f32(key); }
-  std::optional<std::string> find_string(std::string_view key) const override {
-    return file_.find_string(key);
-  }
-  bool has_tensor(std::string_view name) const override { return file_.has_tensor(name); }
-  std::span<const std::int64_t> tensor_shape(std::string_view name) const override {
-    return file_.tensor_shape(name);
-  }
-  Tensor take(std::string_view name, std::initializer_list<std::int64_t> shape) override;
-  void check_all_taken() const override { file_.check_all_taken(); }
-  // Weights that were zeroed.
-  int n_zeroed() const { return n_zeroed_; }
-
- private:
-  ModelFile& file_;
-  std::string_view zeroed_;
-  int n_zeroed_ = 0;
-  Scratch zeros_;
-};
-
 struct FaultResult {
   std::string id;
-  std::string planted = {};  // the causes of its plants, or what was zeroed
+  std::string planted = {};  // the causes of its plants, and what is wrong at load
   // False: on this model and text the fault changes nothing (eps is 1e-5 anyway, ...).
   bool applies = false;
   bool caught = false;  // the run diverged
-  // Each op that was changed diverged in the first of its layers, and no other op did; every zeroed
-  // weight was found.
+  // Each op that was changed diverged in the first of its layers, and no other op did; every weight
+  // that was loaded wrongly was found.
   bool placed = false;
   bool named = false;     // every plant's cause was named
   Divergence first = {};  // if caught by the shadow
@@ -80,9 +51,9 @@ SelfTest self_test(const Sides& sides, const OpenModel& open, const CrossCheckOp
 struct FaultRun {
   CrossCheckResult result;
   std::set<std::pair<std::string_view, int>> planted;  // tap and layer
-  int n_zeroed = 0;
+  int n_wrong = 0;                                     // weights and values at load
 };
-// One fault. Without plants and zeros: the clean run.
+// One fault. Without any plants: the clean run.
 FaultRun run_with_fault(const Sides& sides, const OpenModel& open, const CrossCheckOptions& options,
                         const Fault& fault);
 

@@ -14,14 +14,15 @@ void FaultyBackend::run_op(const Op& op) {
   const auto planted = std::find_if(plants_.begin(), plants_.end(), [&](const Plant& plant) {
     return plant.tap == running().name && (plant.layer < 0 || plant.layer == running().layer);
   });
-  if (planted != plants_.end() && run_planted(*planted, op)) {
-    planted_.insert({planted->tap, running().layer});
-  } else {
+  if (planted == plants_.end()) {
     inner_(op, running());
+  } else if (run_planted(*planted, op)) {
+    planted_.insert({planted->tap, running().layer});
   }
 }
 
 bool FaultyBackend::run_planted(const Plant& plant, const Op& op) {
+  if (plant.mishap != Mishap::kNone) return mishaps_.run(plant.mishap, op, running());
   scratch_.reset();
   Op theirs = op;
   Op host = op;
@@ -38,7 +39,10 @@ bool FaultyBackend::run_planted(const Plant& plant, const Op& op) {
     inner_.read(to[i].tensor->data, tensor);
   }
   Workbench bench{scratch_, reference_};
-  if (!run_variant(plant.cause, bench, host)) return false;
+  if (!run_variant(plant.cause, bench, host)) {
+    inner_(op, running());
+    return false;
+  }
   const Operands results = operands(host);
   for (std::size_t i = 0; i < results.size(); ++i) {
     if (writes(results[i].access)) inner_.write(*from[i].tensor, results[i].tensor->data);

@@ -1,5 +1,5 @@
 // A backend with a fault in it: runs every op on another backend, except those that the fault is
-// planted in, which are computed by one of the deliberately wrong variants.
+// planted in, which are computed by one of the deliberately wrong variants, or run with a mishap.
 #pragma once
 
 #include <map>
@@ -9,22 +9,24 @@
 #include <vector>
 
 #include "core/backend.h"
+#include "core/crosscheck/mishaps.h"
 #include "core/crosscheck/variants.h"
 
 namespace qwen::crosscheck {
 
 // Where a variant is planted.
 struct Plant {
-  std::string_view tap;    // "rope_q"
-  std::string_view cause;  // of the variant
-  int layer = -1;          // -1: in all
+  std::string_view tap;           // "rope_q"
+  std::string_view cause;         // of the variant
+  int layer = -1;                 // -1: in all
+  Mishap mishap = Mishap::kNone;  // instead of a variant; `cause` is what it must be called
 };
 
 class FaultyBackend : public Backend {
  public:
   // Both backends must outlive it; the reference works in host memory.
   FaultyBackend(Backend& inner, Backend& reference, std::vector<Plant> plants)
-      : inner_(inner), reference_(reference), plants_(std::move(plants)) {}
+      : inner_(inner), reference_(reference), plants_(std::move(plants)), mishaps_(inner) {}
 
   // Where plants have changed ops so far: tap and layer.
   const std::set<std::pair<std::string_view, int>>& planted() const { return planted_; }
@@ -61,12 +63,14 @@ class FaultyBackend : public Backend {
   void run(const Advance& op) override { run_op(op); }
 
   void run_op(const Op& op);
+  // False if the plant has changed nothing.
   bool run_planted(const Plant& plant, const Op& op);
 
   Backend& inner_;
   Backend& reference_;
   std::vector<Plant> plants_;
   std::map<const std::byte*, Tensor> host_;  // of placed weights
+  MishapRunner mishaps_;
   Scratch scratch_;
   std::set<std::pair<std::string_view, int>> planted_;
 };

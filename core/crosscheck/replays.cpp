@@ -153,17 +153,19 @@ std::optional<Cause> Replays::by_itself(const FailedOp& op) {
                    std::to_string(kRepeats) + " times"};
 }
 
-std::string Replays::depends_on(const FailedOp& op) {
+std::optional<Cause> Replays::depends_on(const FailedOp& op) {
   scratch_.reset();
   if (!all_finite(op.got)) {
     Op clean = copy_of(op.inputs, scratch_);
     cleared(clean);
-    return all_finite(run(clean, op, 0))
-               ? "finite once zeros stand where nothing was written: it reads there"
-               : "not finite with zeros where nothing was written, too: it overflows";
+    if (all_finite(run(clean, op, 0))) {
+      return Cause{"the op reads what was never written",
+                   "finite once zeros stand in the place of poison"};
+    }
+    return Cause{"the op overflows", "not finite with zeros in the place of poison, too"};
   }
   const std::int64_t n_rows = row_count(op.inputs);
-  if (n_rows < 2) return {};
+  if (n_rows < 2) return std::nullopt;
   const std::vector<std::int64_t> failed = failed_rows(op);
   if (std::all_of(failed.begin(), failed.end(),
                   [&](std::int64_t r) { return is_right_for(op, std::span(&r, 1)); })) {
@@ -172,15 +174,17 @@ std::string Replays::depends_on(const FailedOp& op) {
     while (static_cast<std::int64_t>(first.size()) < n_rows && is_right_for(op, first)) {
       first.push_back(static_cast<std::int64_t>(first.size()));
     }
-    return "right for each token by itself, wrong for " + std::to_string(first.size()) +
-           " tokens at once";
+    return Cause{
+        "the tokens of a step disturb each other",
+        "right for each token by itself, wrong for " + std::to_string(first.size()) + " at once"};
   }
   std::vector<std::int64_t> reversed;
   for (std::int64_t r = n_rows; r-- > 0;) reversed.push_back(r);
   if (failed.size() < static_cast<std::size_t>(n_rows) && is_right_for(op, reversed)) {
-    return "right with the tokens in reverse order";
+    return Cause{"the result depends on the token's place in the step",
+                 "right with the tokens in reverse order"};
   }
-  return {};
+  return std::nullopt;
 }
 
 }  // namespace qwen::crosscheck

@@ -36,9 +36,9 @@ class Replays {
   // A cause that lies in the circumstances: the op gives other bits each time, or is right when it
   // runs by itself.
   std::optional<Cause> by_itself(const FailedOp& op);
-  // What the failure depends on: values that were never written, the other tokens of the step, the
-  // token's place in it. Empty: on none of these.
-  std::string depends_on(const FailedOp& op);
+  // What the failure depends on, if no variant fits: values that were never written, the other
+  // tokens of the step, the token's place in it.
+  std::optional<Cause> depends_on(const FailedOp& op);
 
  private:
   // The path's outputs of `host`, an op in host memory, in fresh buffers that hold `fill` where the

@@ -63,9 +63,10 @@ void Shadow::check_step() const {
                  .message = "the step's " + std::string(what) + " are not those of its tokens"});
   };
   for (const Node& node : plan_) {
+    const bool by_rows = std::holds_alternative<Sample>(node.op);
     Op op = node.op;
     for (const Operand& operand : operands(op)) {
-      if (!is_given(operand)) continue;
+      if (!is_given(operand) || operand.name == "params") continue;
       const std::int32_t* values = operand.tensor->i32();
       const std::int64_t n = operand.tensor->size();
       if (operand.name == "pages") {
@@ -75,15 +76,15 @@ void Shadow::check_step() const {
         }
         continue;
       }
-      const bool rows = operand.name == "rows";
-      require(n == static_cast<std::int64_t>(rows ? rows_.size() : tokens_.size()), operand.name);
-      for (std::int64_t i = 0; i < n; ++i) {
-        const TokenInput& t = tokens_[static_cast<std::size_t>(rows ? 0 : i)];
-        const std::int32_t want =
-            rows                    ? static_cast<std::int32_t>(rows_[static_cast<std::size_t>(i)])
-            : operand.name == "ids" ? t.id
-            : operand.name == "pos" ? t.pos
-                                    : t.seq;
+      const bool is_row = operand.name == "rows";
+      require(n == static_cast<std::int64_t>(by_rows || is_row ? rows_.size() : tokens_.size()),
+              operand.name);
+      for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) {
+        const TokenInput& t = tokens_[by_rows ? rows_[i] : is_row ? 0 : i];
+        const std::int32_t want = is_row                  ? static_cast<std::int32_t>(rows_[i])
+                                  : operand.name == "ids" ? t.id
+                                  : operand.name == "pos" ? t.pos + (by_rows ? 1 : 0)
+                                                          : t.seq;
         require(values[i] == want, operand.name);
       }
     }

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/half.h"
+#include "core/sampler.h"
 
 namespace qwen::crosscheck {
 namespace {
@@ -33,6 +34,19 @@ bool computed(Op& op, const Compute& compute) {
 }
 
 float sigmoid(float z) { return static_cast<float>(1 / (1 + std::exp(-double{z}))); }
+
+// With other parameters for all sequences.
+template <class Change>
+bool sampled(Workbench& bench, Op& op, const Change& change) {
+  return changed<Sample>(bench, op, [&](Sample& s) {
+    for (std::int64_t i = 0; i < s.params.shape[0]; ++i) {
+      SampleParams p;
+      std::memcpy(&p, s.params.row(i), sizeof p);
+      change(p);
+      std::memcpy(s.params.row(i), &p, sizeof p);
+    }
+  });
+}
 
 bool norm_with_eps(Workbench& bench, Op& op, float eps) {
   return changed<RmsNorm>(bench, op, [&](RmsNorm& n) {
@@ -269,6 +283,23 @@ constexpr Variant kTokenVariants[] = {
      [](Workbench& b, Op& op) {
        return changed<TakeRows>(
            b, op, [](TakeRows& t) { std::fill(t.rows.i32(), t.rows.i32() + t.rows.size(), 0); });
+     }},
+
+    {"the temperature is taken for 0", false,
+     [](Workbench& b, Op& op) { return sampled(b, op, [](SampleParams& p) { p.temp = 0; }); }},
+    {"the repeat penalty is left out", false,
+     [](Workbench& b, Op& op) {
+       return sampled(b, op, [](SampleParams& p) { p.repeat_penalty = 1; });
+     }},
+    {"top_k is left out", false,
+     [](Workbench& b, Op& op) { return sampled(b, op, [](SampleParams& p) { p.top_k = 0; }); }},
+    {"top_p is left out", false,
+     [](Workbench& b, Op& op) { return sampled(b, op, [](SampleParams& p) { p.top_p = 1; }); }},
+    {"the draw is that of the next position", false,
+     [](Workbench& b, Op& op) {
+       return changed<Sample>(b, op, [&](Sample& s) {
+         for (std::int64_t i = 0; i < s.pos.size(); ++i) ++s.pos.i32()[i];
+       });
      }},
 };
 

@@ -141,7 +141,7 @@ class CrossCheck : public Command {
     const auto file = open();
     const auto model = naming_file(opened.path(), [&] { return load_model(*file, sides.oracle); });
     const CrossCheckResult result =
-        crosscheck::cross_check(sides, {engine.model(), *model}, options);
+        crosscheck::cross_check(sides, {engine.model(), *model, *file}, options);
     console.bar("");
     const std::string names = engine.device().kind + " against " + kind;
     if (output_.json) {
@@ -199,7 +199,7 @@ class CrossCheck : public Command {
     for (const crosscheck::Finding& f : result.attestation.findings) {
       if (shown++ == 3) break;
       out += "FAIL load" + place(f.tap) + " " + std::string(f.tap.name) + " " + f.operand + ": " +
-             f.got + ", expected " + f.expected + "\n";
+             f.got + ", expected " + f.expected + "\n     cause: " + f.cause + "\n";
     }
     if (result.attestation.findings.size() > 3) {
       out += "     " + std::to_string(result.attestation.findings.size() - 3) + " more at load\n";
@@ -238,7 +238,8 @@ class CrossCheck : public Command {
                           {"layer", f.tap.layer < 0 ? Json(nullptr) : Json(f.tap.layer)},
                           {"operand", f.operand},
                           {"got", f.got},
-                          {"expected", f.expected}});
+                          {"expected", f.expected},
+                          {"cause", f.cause}});
     }
     Json places = Json::array();
     for (const Divergence& d : shadow.divergences) places.push_back(divergence_json(d));
