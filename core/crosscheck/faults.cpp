@@ -33,9 +33,9 @@ const std::vector<Fault>& catalogue() {
       {"M16a", {{"q_bias", "the bias is left out"}}},
       {"M16b", {}, {Load::kZeroed, ".bias", 0, "all zero"}},
       {"M25", {}, {Load::kZeroed, "down.weight", 0, "all zero"}},
-      {"M20", {}, {Load::kOffset, "attn_q.weight", 0, "read 32 bytes too far on"}},
-      {"M35", {}, {Load::kOther, "1.attn_v.weight", 0, "holds layer 1 k_proj weight"}},
-      {"M46", {}, {Load::kShuffled, "ffn_up.weight", 0, "the right blocks in another order"}},
+      {"M20", {}, {Load::kOffset, "q.weight", 0, "read 32 bytes too far on"}},
+      {"M35", {}, {Load::kOther, "v.weight", 0, "holds layer"}},
+      {"M46", {}, {Load::kShuffled, "up.weight", 0, "the right blocks in another order"}},
       {"M3i", {}, {Load::kNumber, "rope.freq_base", 1e4f, "the table of base 10000"}},
       {"M9d", {}, {Load::kNumber, "layer_norm_rms_epsilon", 1e-5f, "another eps"}},
       {"M6a", {{"k_bias", "the bias is added twice"}}},
@@ -139,8 +139,9 @@ FaultResult judged(const Fault& fault, const FaultRun& run) {
   const auto found_at_load = std::count_if(findings.begin(), findings.end(), [](const Finding& f) {
     return f.operand != "k_center";  // follows from the bias
   });
-  const auto named = std::count_if(findings.begin(), findings.end(),
-                                   [&](const Finding& f) { return f.cause == fault.load.cause; });
+  const auto named = std::count_if(findings.begin(), findings.end(), [&](const Finding& f) {
+    return f.cause.starts_with(fault.load.cause);
+  });
   r.placed = r.placed && found_at_load >= run.n_wrong && (!once || found_at_load == run.n_wrong);
   r.named = r.named && named == found_at_load;
   return r;

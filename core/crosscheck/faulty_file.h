@@ -25,7 +25,7 @@ struct LoadFault {
   // Tensors whose name ends so are wrong; or the key that is.
   std::string_view name = {};
   float value = 0;
-  // What the attestation must call it.
+  // How what the attestation calls it must begin.
   std::string_view cause = {};
 };
 
