@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "core/contract.h"
 #include "core/ops.h"
@@ -30,6 +31,13 @@ class Program {
  public:
   virtual ~Program() = default;
   virtual void run() = 0;
+};
+
+// Consecutive nodes of a plan that a backend runs as one.
+struct FusedRun {
+  std::size_t first = 0;
+  std::size_t count = 1;
+  std::vector<Tensor> elided = {};  // written by its nodes, and undefined after the run
 };
 
 // One way to run ops. Not thread-safe: one thread drives a backend; inside an op the backend may
@@ -58,6 +66,8 @@ class Backend {
   // Runs a plan in the best form that the backend has for a single run of it; with an observer,
   // as replay() does.
   void execute(const Plan& plan);
+  // What execute(), unobserved, runs as one, in order; nodes in none of them are run one by one.
+  virtual std::vector<FusedRun> fused_runs(const Plan& /*plan*/) const { return {}; }
   // Makes `plan` ready for many runs. Nothing is recorded or observed when it runs. The program
   // must not outlive the backend. Throws Error.
   virtual std::unique_ptr<Program> compile(Plan plan);

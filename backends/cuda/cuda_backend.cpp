@@ -6,6 +6,7 @@
 #include "backends/cuda/check.h"
 #include "backends/cuda/cublas.h"
 #include "backends/cuda/device.h"
+#include "backends/cuda/fuse/fuse.h"
 #include "backends/cuda/fuse/run_fused.h"
 #include "backends/cuda/gemm.h"
 #include "backends/cuda/graph/graph_program.h"
@@ -125,6 +126,15 @@ void CudaBackend::execute_unobserved(const Plan& plan) {
   if (options_.level != CudaOptions::Level::kFused || options_.sync) return replay(plan);
   reserve(plan);
   cuda::run_fused(plan, launch_, [this](const Node& node) { (*this)(node.op, node.tap); });
+}
+
+std::vector<FusedRun> CudaBackend::fused_runs(const Plan& plan) const {
+  std::vector<FusedRun> runs;
+  if (options_.level != CudaOptions::Level::kFused || options_.sync) return runs;
+  for (const cuda::Group& group : cuda::fuse(plan)) {
+    if (group.count > 1) runs.push_back({group.first, group.count, cuda::elided(plan, group)});
+  }
+  return runs;
 }
 
 std::unique_ptr<Program> CudaBackend::compile(Plan plan) {

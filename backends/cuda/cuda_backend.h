@@ -35,6 +35,7 @@ class CudaBackend : public Backend {
   // take the host 1.5 ms, which 512 tokens would not hide.
   std::int64_t step_tokens() const override { return 2048; }
   Tensor place_weight(const Tensor& host) override;
+  std::vector<FusedRun> fused_runs(const Plan& plan) const override;
   std::unique_ptr<Program> compile(Plan plan) override;
 
   // Copies a placed weight back as it lay in the file.

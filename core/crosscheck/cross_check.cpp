@@ -15,7 +15,8 @@ class Run {
         options_(options),
         path_(models.path, sides.path, session_options()),
         oracle_(models.oracle, sides.oracle, session_options()),
-        shadow_(sides) {
+        shadow_(sides),
+        fused_(sides) {
     for (std::size_t s = 1; s < options.texts.size(); ++s) {
       const auto seq = static_cast<std::int32_t>(s);
       SampleParams params{.temp = 0.7f, .top_k = 20, .top_p = 0.8f};
@@ -43,12 +44,18 @@ class Run {
       if (result.n_tokens == 0 && !attested(tokens, result.attestation)) break;
       step(tokens, texts);
       result.n_tokens += static_cast<std::int64_t>(tokens.size());
+      if (!fused_divergences_.empty()) break;  // it may have spoilt the cache
     }
     result.shadow = shadow_.result();
+    result.fused = fused_.result();
+    // What its ops do wrong one by one, a fused run does wrong, too.
+    auto& all = result.shadow.divergences;
+    if (all.empty()) all = std::move(fused_divergences_);
     result.attestation.wrong.clear();  // it points into the oracle's model
     if (!result.attestation.findings.empty() || !result.shadow.divergences.empty()) {
       result.agreement = Agreement::kDiverge;
-    } else if (result.shadow.n_unsound > 0 || result.shadow.n_checks == 0) {
+    } else if (result.shadow.n_unsound + result.fused.n_unsound > 0 ||
+               result.shadow.n_checks == 0) {
       result.agreement = Agreement::kCannotTell;
     }
     return result;
@@ -83,6 +90,18 @@ class Run {
     return tokens;
   }
 
+  void check_fused(const Plan& oracle, const std::vector<TokenInput>& tokens) {
+    const Plan plan = recorded(sides_.path, path_, tokens);
+    fused_divergences_ = fused_.step(plan, oracle, tokens);
+    // The ledger goes on with the keys and values of the ops one by one.
+    sides_.path.replay(plan);
+  }
+
+  static bool is_decode(const std::vector<TokenInput>& tokens) {
+    return std::all_of(tokens.begin(), tokens.end(),
+                       [](const TokenInput& t) { return t.wants_logits; });
+  }
+
   // Before the first step. False if the path's ops cannot be compared at all.
   bool attested(std::vector<TokenInput> tokens, Attestation& attestation) {
     tokens.back().wants_logits = true;  // with the last norm and the head
@@ -96,12 +115,14 @@ class Run {
   }
 
   void step(const std::vector<TokenInput>& tokens, std::vector<std::vector<std::int32_t>>& texts) {
-    shadow_.begin(recorded(sides_.oracle, oracle_, tokens), tokens);
+    const Plan plan = recorded(sides_.oracle, oracle_, tokens);
+    shadow_.begin(plan, tokens);
     {
       const ObservingScope observing(sides_.path, &shadow_);
       path_.step(tokens);
     }
     shadow_.end();
+    if (is_decode(tokens) && n_fused_++ < options_.n_fused_steps) check_fused(plan, tokens);
     std::vector<std::int32_t> seqs;
     for (const TokenInput& token : tokens) {
       if (token.wants_logits) seqs.push_back(token.seq);
@@ -151,6 +172,9 @@ class Run {
   Session path_;
   Session oracle_;
   Shadow shadow_;
+  FusedCheck fused_;
+  std::int64_t n_fused_ = 0;  // steps
+  std::vector<Divergence> fused_divergences_;
 };
 
 }  // namespace

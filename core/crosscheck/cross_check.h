@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/crosscheck/attest.h"
+#include "core/crosscheck/fused.h"
 #include "core/crosscheck/shadow.h"
 #include "core/model.h"
 
@@ -20,6 +21,8 @@ struct CrossCheckOptions {
   std::int64_t n_decode = 16;
   // Tokens of a sequence in one step of the prefill.
   std::int64_t chunk = 512;
+  // Steps that are also run as the path runs them unobserved: fused, and as a program.
+  std::int64_t n_fused_steps = 4;
   DType kv_dtype = DType::kF32;
   std::int64_t n_layers = -1;
   // Called before each step with the number of tokens done and of all.
@@ -33,6 +36,7 @@ struct CrossCheckResult {
   std::int64_t n_tokens = 0;  // run, of all sequences
   Attestation attestation;
   ShadowResult shadow;
+  FusedResult fused;
 };
 
 // A model on either side of a comparison, loaded from the same file.

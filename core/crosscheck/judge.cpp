@@ -52,6 +52,7 @@ class Bounds {
       add(sums_[1], t.lse);
     }
   }
+  explicit Bounds(std::vector<double> given) { sums_[0] = std::move(given); }
   // Of element i of an output.
   double at_least(std::size_t output, std::int64_t i) const {
     if (gemms_.empty()) return sums_[output][static_cast<std::size_t>(i)];
@@ -188,6 +189,11 @@ Judgement compare_bits(const Tensor& expected, const Tensor& got) {
 
 std::int64_t scattered(std::uint64_t k, std::int64_t n) {
   return static_cast<std::int64_t>((k * 0x9e3779b97f4a7c15u >> 11) % static_cast<std::uint64_t>(n));
+}
+
+Judgement judge(const Tensor& expected, const Tensor& got, std::vector<double> given) {
+  Bounds bounds(std::move(given));
+  return judge_numbers(expected, got, bounds, 0);
 }
 
 std::vector<Judgement> judge(const Op& op, const std::vector<Tensor>& expected,

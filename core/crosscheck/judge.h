@@ -51,6 +51,9 @@ std::vector<Judgement> judge(const Op& op, const std::vector<Tensor>& expected,
                              const std::vector<Tensor>& got,
                              const std::vector<Contract>& contracts);
 
+// One tensor, by given bounds of its elements.
+Judgement judge(const Tensor& expected, const Tensor& got, std::vector<double> bounds);
+
 // The k-th of n elements to be sampled, at a place that no regular layout favours.
 std::int64_t scattered(std::uint64_t k, std::int64_t n);
 

@@ -11,26 +11,12 @@
 #include "core/backend.h"
 #include "core/crosscheck/attest.h"
 #include "core/crosscheck/cause.h"
+#include "core/crosscheck/divergence.h"
 #include "core/crosscheck/judge.h"
 #include "core/crosscheck/sides.h"
 #include "core/session.h"
 
 namespace qwen::crosscheck {
-
-// Where an op that failed stands, and the worst element of the first token at which it did.
-struct Divergence {
-  Tap tap;
-  std::string_view output;  // "out", "lse", "pos": the operand that differs
-  std::int64_t token = 0;   // of the sequence: its position
-  std::int32_t seq = 0;     // -1: a cache page that no sequence has
-  std::vector<std::int64_t> coords =
-      {};  // of the element in its token's row: (column), (head, d), ...
-  Element element;
-  std::int64_t n_failed = 0;
-  std::int64_t n_elements = 0;
-  std::string pattern = {};  // pattern_of() the failed elements
-  Cause cause = {};
-};
 
 // The worst element that passed.
 struct Worst {
@@ -87,7 +73,6 @@ class Shadow : public Observer {
   void judge_outputs(const Op& path_op, const Tap& tap, const std::vector<Tensor>& got);
   void diverges(const Judgement& judgement, const Op& op, const Tap& tap, const Tensor& output,
                 int cause);
-  void locate(Divergence& d, const Op& op, const Tensor& output) const;
 
   Sides sides_;
   const std::vector<WrongConstant>* wrong_ = nullptr;

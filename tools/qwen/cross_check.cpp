@@ -95,8 +95,8 @@ class CrossCheck : public Command {
   void declare(Parser& parser) override {
     parser.words(
         {"MODEL"}, model_.words,
-        "Three built-in texts as one ragged batch, unless a text is given. The device runs "
-        "op by op; fused ops and graphs are not covered yet.");
+        "Three built-in texts as one ragged batch, unless a text is given. The first steps of the "
+        "decode are also run as the device runs them by itself, fused and as a graph.");
     model_.declare(parser);
     text_.declare_text(parser);
     text_.declare_ids(parser);
@@ -260,6 +260,12 @@ class CrossCheck : public Command {
              {{"weights", result.attestation.n_constants},
               {"bytes", result.attestation.n_bytes},
               {"findings", findings}}},
+            {"fused",
+             {{"runs", result.fused.n_runs},
+              {"elements", result.fused.n_elements},
+              {"unsound", result.fused.n_unsound},
+              {"coarse", result.fused.n_coarse},
+              {"programs", result.fused.n_programs}}},
             {"first_divergence", places.empty() ? Json(nullptr) : places.front()},
             {"divergences", places}};
   }

@@ -1,0 +1,243 @@
+#include "core/crosscheck/fused.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <set>
+
+#include "core/kv_layout.h"
+
+namespace qwen::crosscheck {
+namespace {
+
+// Operands rounded more coarsely than this are carried through a chain as bounds that say nothing.
+constexpr double kFineUnit = 0x1p-20;
+// Steps in which a program of the same form is run: captured values show in the second.
+constexpr int kProgramRuns = 3;
+
+bool is_fine(const Contract& c) {
+  return std::max({c.input_unit, c.weight_unit, c.probability_unit}) < kFineUnit;
+}
+
+Plan part(const Plan& plan, const FusedRun& run) {
+  const auto first = plan.begin() + static_cast<std::ptrdiff_t>(run.first);
+  return {first, first + static_cast<std::ptrdiff_t>(run.count)};
+}
+
+std::string name_of(const FusedRun& run, const Plan& plan) {
+  return std::string(plan[run.first].tap.name) + ".." +
+         std::string(plan[run.first + run.count - 1].tap.name);
+}
+
+bool holds(const std::vector<Tensor>& tensors, const Tensor& tensor) {
+  return std::any_of(tensors.begin(), tensors.end(),
+                     [&](const Tensor& t) { return t.data == tensor.data; });
+}
+
+// Whether two recordings are the same ops on the same memory.
+bool same_memory(const Plan& a, const Plan& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const Node& x, const Node& y) {
+    Op p = x.op;
+    Op q = y.op;
+    const Operands mine = operands(p);
+    const Operands yours = operands(q);
+    return p.index() == q.index() &&
+           std::equal(mine.begin(), mine.end(), yours.begin(), yours.end(),
+                      [](const Operand& m, const Operand& n) {
+                        return m.tensor->data == n.tensor->data &&
+                               m.tensor->shape == n.tensor->shape;
+                      });
+  });
+}
+
+// The last output of a step: its logits, or what comes nearest to them.
+Tensor last_output(const Plan& plan) {
+  Op op = plan.back().op;
+  return written(op).front();
+}
+
+}  // namespace
+
+std::vector<Divergence> FusedCheck::step(const Plan& path, const Plan& oracle,
+                                         std::span<const TokenInput> tokens) {
+  tokens_.assign(tokens.begin(), tokens.end());
+  found_.clear();
+  std::size_t next = 0;
+  const auto run_single = [&](std::size_t until) {
+    for (; next < until; ++next) sides_.path(path[next].op, path[next].tap);
+  };
+  for (const FusedRun& run : sides_.path.fused_runs(path)) {
+    run_single(run.first);
+    judge_run(run, path, oracle);
+    next = run.first + run.count;
+  }
+  run_single(path.size());
+  compare_program(path);
+  return std::move(found_);
+}
+
+void FusedCheck::judge_run(const FusedRun& run, const Plan& path, const Plan& oracle) {
+  scratch_.reset();
+  const Plan theirs = part(path, run);
+  if (!std::all_of(theirs.begin(), theirs.end(),
+                   [&](const Node& n) { return is_fine(sides_.path.contract(n.op)); })) {
+    ++result_.n_coarse;
+    sides_.path.execute(theirs);
+    return;
+  }
+  // What the run reads goes to the oracle's memory; what it only writes is poisoned on the path.
+  std::set<const std::byte*> made;
+  for (std::size_t n = 0; n < run.count; ++n) {
+    Op path_op = theirs[n].op;
+    Op oracle_op = oracle[run.first + n].op;
+    const Operands from = operands(path_op);
+    const Operands to = operands(oracle_op);
+    for (std::size_t i = 0; i < to.size(); ++i) {
+      const bool number = to[i].tensor->dtype == DType::kF32 && !is_cache(to[i]);
+      if (!number || to[i].access == Access::kConstant) continue;
+      const bool first = made.insert(to[i].tensor->data).second;
+      if (first && to[i].access != Access::kWrite) {
+        sides_.path.read(to[i].tensor->data, *from[i].tensor);
+      } else if (first) {
+        const std::vector<std::uint32_t> poison(static_cast<std::size_t>(from[i].tensor->size()),
+                                                kPoison);
+        sides_.path.write(*from[i].tensor, poison.data());
+      }
+    }
+  }
+  sides_.path.execute(theirs);
+  ErrorChain path_errors(norms_);
+  ErrorChain oracle_errors(norms_);
+  const Plan ours = expand(run, oracle, path_errors, oracle_errors);
+  ++result_.n_runs;
+  const auto bounds = [&](const Tensor& t) {
+    std::vector<double> sum = path_errors.of(t);
+    const std::vector<double>& more = oracle_errors.of(t);
+    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += more[i];
+    return sum;
+  };
+  // The last op that writes a tensor leaves what the run must keep.
+  std::set<const std::byte*> judged;
+  for (std::size_t n = run.count; n-- > 0;) {
+    const Node& node = ours[n];
+    Op path_op = theirs[n].op;
+    Op oracle_op = node.op;
+    if (const auto* write = std::get_if<KvWrite>(&oracle_op)) {
+      const auto& made_of = std::get<KvWrite>(oracle[run.first + n].op);
+      compare_cache(std::get<KvWrite>(path_op), *write, node, run, path, bounds(made_of.k),
+                    bounds(made_of.v));
+      continue;
+    }
+    const Tensor their_out = written(path_op).front();
+    const Tensor our_out = written(oracle_op).front();
+    if (!judged.insert(our_out.data).second || holds(run.elided, their_out)) continue;
+    compare(their_out, our_out, bounds(our_out), node, run, path);
+  }
+}
+
+Plan FusedCheck::expand(const FusedRun& run, const Plan& oracle, ErrorChain& path_errors,
+                        ErrorChain& oracle_errors) {
+  Plan ops = part(oracle, run);
+  for (Node& node : ops) {
+    const Op before = copy_of(node.op, scratch_);
+    if (std::holds_alternative<KvWrite>(node.op)) {
+      node.op = before;
+      sides_.oracle(node.op, node.tap);
+      continue;
+    }
+    sides_.oracle(node.op, node.tap);
+    path_errors.follow(node.op, before, sides_.path.contract(node.op));
+    oracle_errors.follow(node.op, before, sides_.oracle.contract(node.op));
+  }
+  return ops;
+}
+
+void FusedCheck::compare(const Tensor& theirs, const Tensor& ours, std::vector<double> bounds,
+                         const Node& node, const FusedRun& run, const Plan& path) {
+  const Tensor got = scratch_.take(theirs.dtype, theirs.dims());
+  sides_.path.read(got.data, theirs);
+  Judgement j = judge(ours, got, std::move(bounds));
+  j.output = "out";
+  result_.n_elements += j.n_elements;
+  result_.n_unsound += j.verdict == Verdict::kUnsound;
+  if (j.verdict != Verdict::kFail) return;
+  diverges(j, node, got,
+           {"the fused " + name_of(run, path) + " differs from its ops",
+            "the oracle ran them one by one from the same inputs"});
+}
+
+// A stored value is rounded on both sides, from values that differ by the bounds of k and v.
+void FusedCheck::compare_cache(const KvWrite& theirs, const KvWrite& ours, const Node& node,
+                               const FusedRun& run, const Plan& path,
+                               const std::vector<double>& k_bounds,
+                               const std::vector<double>& v_bounds) {
+  const KvLayout layout = kv_layout(ours.k_cache, ours.pages);
+  const double unit = ours.k_cache.dtype == DType::kF16 ? 0x1p-10 : 0x1p-23;
+  const double step = ours.k_cache.dtype == DType::kF16 ? 0x1p-24 : 0;
+  const auto side = [&](const Tensor& their_cache, const Tensor& cache, const Tensor& values,
+                        const std::vector<double>& bounds) {
+    const Tensor got = scratch_.take(cache.dtype, cache.dims());
+    sides_.path.read(got.data, their_cache);
+    const Tensor got_new = scratch_.take(DType::kF32, values.dims());
+    const Tensor expected_new = scratch_.take(DType::kF32, values.dims());
+    std::vector<double> tolerance;
+    for (std::int64_t i = 0; i < values.size(); ++i) {
+      const std::int64_t row = i / layout.head_dim;
+      const std::int64_t t = row / layout.n_kv_heads;
+      const std::int64_t at =
+          kv_offset(layout, ours.pages.i32(), ours.seq.i32()[t], row % layout.n_kv_heads,
+                    ours.pos.i32()[t], i % layout.head_dim);
+      got_new.f32()[i] = cache_value(got, at);
+      expected_new.f32()[i] = cache_value(cache, at);
+      tolerance.push_back(bounds[static_cast<std::size_t>(i)] +
+                          unit * std::abs(double{expected_new.f32()[i]}) + step);
+      store_cache_value(got, at, expected_new.f32()[i]);  // so that only the others can differ
+    }
+    Judgement fresh = judge(expected_new, got_new, std::move(tolerance));
+    Judgement others = compare_bits(cache, got);
+    result_.n_elements += fresh.n_elements + others.n_elements;
+    result_.n_unsound += fresh.verdict == Verdict::kUnsound;
+    fresh.output = others.output = &cache == &ours.k_cache ? "k_cache" : "v_cache";
+    const Cause cause{"the fused " + name_of(run, path) + " differs from its ops",
+                      "the oracle ran them one by one from the same inputs"};
+    if (fresh.verdict == Verdict::kFail) diverges(fresh, node, got_new, cause);
+    if (others.verdict == Verdict::kFail) {
+      diverges(others, node, got,
+               {"the fused " + name_of(run, path) + " writes where it must not", cause.evidence});
+    }
+  };
+  side(theirs.k_cache, ours.k_cache, ours.k, k_bounds);
+  side(theirs.v_cache, ours.v_cache, ours.v, v_bounds);
+}
+
+void FusedCheck::compare_program(const Plan& path) {
+  const bool decode = std::all_of(tokens_.begin(), tokens_.end(),
+                                  [](const TokenInput& t) { return t.wants_logits; });
+  if (!decode || result_.n_programs >= kProgramRuns) return;
+  Ready& ready = programs_[static_cast<std::int64_t>(tokens_.size())];
+  if (ready.program == nullptr || !same_memory(ready.plan, path)) {
+    ready = {path, sides_.path.compile(path)};
+  }
+  const Tensor logits = last_output(path);
+  const Tensor expected = scratch_.take(logits.dtype, logits.dims());
+  const Tensor got = scratch_.take(logits.dtype, logits.dims());
+  sides_.path.read(expected.data, logits);
+  ready.program->run();
+  sides_.path.read(got.data, logits);
+  ++result_.n_programs;
+  result_.n_elements += got.size();
+  Judgement j = compare_bits(expected, got);
+  if (j.verdict != Verdict::kFail) return;
+  j.output = "out";
+  diverges(j, path.back(), got,
+           {"the program made of the step differs from its launches one by one",
+            "the same step, the same inputs: the bits must be the same"});
+}
+
+void FusedCheck::diverges(const Judgement& judgement, const Node& node, const Tensor& output,
+                          Cause cause) {
+  found_.push_back(divergence_of(judgement, node.op, node.tap, output, tokens_));
+  found_.back().cause = std::move(cause);
+}
+
+}  // namespace qwen::crosscheck
