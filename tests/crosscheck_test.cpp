@@ -61,7 +61,12 @@ class CrossCheckTest : public ::testing::TestWithParam<std::tuple<std::string, S
 
 TEST_P(CrossCheckTest, CleanRunsAgree) {
   for (const DType kv : {DType::kF32, DType::kF16}) {
-    const CrossCheckResult run = run_with_fault(sides(), opener(spec()), options(1, kv), {}).result;
+    const auto path_file = opener(spec())();
+    const auto oracle_file = opener(spec())();
+    const auto path = load_model(*path_file, sides().path);
+    const auto oracle = load_model(*oracle_file, sides().oracle);
+    const CrossCheckResult run =
+        cross_check(sides(), {*path, *oracle, *oracle_file}, options(1, kv));
     EXPECT_EQ(run.agreement, Agreement::kAgree);
     EXPECT_TRUE(run.attestation.findings.empty());
     for (const Divergence& d : run.shadow.divergences) {
@@ -73,6 +78,9 @@ TEST_P(CrossCheckTest, CleanRunsAgree) {
     // The bounds are used: a run that never comes near them would not see a fault.
     EXPECT_GT(run.shadow.worst.element.ratio(), 0.1);
     EXPECT_GT(run.attestation.n_constants, 20);
+    // The steps that a device fuses are checked as it runs them, too.
+    EXPECT_EQ(run.fused.n_runs > 0, sides().path.name() == "cuda");
+    EXPECT_EQ(run.fused.n_unsound, 0);
   }
 }
 

@@ -159,8 +159,10 @@ FaultRun run_with_fault(const Sides& sides, const OpenModel& open, const CrossCh
   FaultyBackend faulty(sides.path, sides.reference, fault.plants);
   const std::unique_ptr<Model> path = load_model(faulty_file, faulty);
   const std::unique_ptr<Model> oracle = load_model(*oracle_file, sides.oracle);
+  CrossCheckOptions by_ops = options;
+  by_ops.n_fused_steps = 0;  // faults are planted in ops, and a faulty backend fuses none
   CrossCheckResult result =
-      cross_check({faulty, sides.oracle, sides.reference}, {*path, *oracle, *oracle_file}, options);
+      cross_check({faulty, sides.oracle, sides.reference}, {*path, *oracle, *oracle_file}, by_ops);
   return {std::move(result), faulty.planted(), faulty_file.n_wrong()};
 }
 
