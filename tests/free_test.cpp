@@ -17,8 +17,13 @@
 namespace qwen::crosscheck {
 namespace {
 
+using qwen::testing::allowed_drift;
+using qwen::testing::distance;
+using qwen::testing::Ids;
 using qwen::testing::PlacedModel;
 using qwen::testing::random_text;
+using qwen::testing::read_floats;
+using qwen::testing::run;
 using qwen::testing::tiny_models;
 using qwen::testing::TinyModel;
 
@@ -70,12 +75,13 @@ OpenModel opener(const fixtures::TinyModelSpec& spec) {
   };
 }
 
-CrossCheckOptions options(Mode mode, DType kv = DType::kF32) {
+CrossCheckOptions options(Mode mode, Backend* twins, DType kv = DType::kF32) {
   return {.texts = {random_text(11, 1), random_text(4, 2), random_text(7, 3)},
           .n_decode = 3,
           .chunk = 6,
           .kv_dtype = kv,
-          .mode = mode};
+          .mode = mode,
+          .twins = twins};
 }
 
 // The CPU's path against the reference.
@@ -86,18 +92,19 @@ class FreeTest : public ::testing::TestWithParam<TinyModel> {
         .result;
   }
   FreeResult free(Backend& path, const Fault& fault = {}) {
-    const CrossCheckResult result = check(path, options(Mode::kFree), fault);
+    const CrossCheckResult result = check(path, options(Mode::kFree, &twins_), fault);
     EXPECT_EQ(result.agreement, result.free->agrees ? Agreement::kAgree : Agreement::kDiverge);
     return *result.free;
   }
 
   CpuBackend cpu_{1, ""};
+  CpuBackend twins_{1, ""};
   ReferenceBackend reference_;
 };
 
 TEST_P(FreeTest, CleanRunsAgree) {
   for (const DType kv : {DType::kF32, DType::kF16}) {
-    const CrossCheckResult result = check(cpu_, options(Mode::kBoth, kv));
+    const CrossCheckResult result = check(cpu_, options(Mode::kBoth, &twins_, kv));
     EXPECT_EQ(result.agreement, Agreement::kAgree);
     ASSERT_TRUE(result.free.has_value());
     const FreeResult& free = *result.free;
@@ -114,7 +121,141 @@ TEST_P(FreeTest, CleanRunsAgree) {
     }
     // The twins do not hide what is there.
     EXPECT_GT(free.worst_drift.ratio(), 0.02);
-                free.worst_drift.ratio(), (long)free.n_flips);
+  }
+}
+
+TEST_P(FreeTest, CATALOGUE) {
+  int n = 0, caught = 0;
+  for (const Fault& fault : fault_catalogue()) {
+    const FreeResult r = free(cpu_, fault);
+    ++n;
+    caught += !r.agrees;
+    std::printf(
+        "%-5s %s %s agrees %d ratio %.3g kl %.3g flips %ld/%ld\n", std::string(fault.id).c_str(),
+        fault.plants.empty() ? "" : std::string(fault.plants[0].tap).c_str(),
+        fault.plants.empty() ? "zero" : std::string(fault.plants[0].cause).c_str(), r.agrees,
+        r.worst_drift.ratio(), r.kl_max, (long)r.n_flips, (long)r.n_flips_explained);
+  }
+  std::printf("%d of %d\n", caught, n);
+}
+
+// One fault each: of geometry, of a number, of what is left out, of a single element.
+TEST_P(FreeTest, FaultsDiverge) {
+  const std::vector<Plant> plants = {
+      {"rope_q", "adjacent pairs (2i, 2i+1) are rotated instead of (i, i + head_dim/2)"},
+      {"ffn_norm", "the norm's weight is left out", 1},
+      {"q_bias", "the bias is left out", 1},
+      {"final_norm", "1 is added to the norm's weight"},
+      {"kv_write", "stored one position too early"}};
+  for (const Plant& plant : plants) {
+    const FreeResult result = free(cpu_, {.id = "", .plants = {plant}});
+    EXPECT_FALSE(result.agrees) << plant.tap << ": " << plant.cause;
+    EXPECT_FALSE(result.worst_drift.ratio() <= 100) << plant.tap << ": " << plant.cause;
+  }
+}
+
+// One element of one product is off by one percent.
+class OffByAPercent : public CpuBackend {
+ public:
+  OffByAPercent() : CpuBackend(1, "") {}
+
+ private:
+  using CpuBackend::run;
+  void run(const Gemm& op) override {
+    CpuBackend::run(op);
+    if (running().name == "o_proj" && running().layer == 1)
+      op.out.f32()[op.out.cols() / 2] *= 1.01f;
+  }
+};
+
+TEST_P(FreeTest, OneElementOffByAPercentDiverges) {
+  OffByAPercent path;
+  const FreeResult result = free(path);
+  EXPECT_FALSE(result.agrees);
+  for (const Drift& d : result.drift) {
+    if (d.layer == 0) {
+      EXPECT_LE(d.ratio(), kDriftFactor);
+    } else if (d.layer == 1) {
+      EXPECT_GT(d.ratio(), kDriftFactor) << "seq " << d.seq << " token " << d.token;
+    }
+  }
+}
+
+// As one that reads outside of what is written.
+class NotANumber : public CpuBackend {
+ public:
+  NotANumber() : CpuBackend(1, "") {}
+
+ private:
+  using CpuBackend::run;
+  void run(const RmsNorm& op) override {
+    CpuBackend::run(op);
+    if (running().name == "final_norm") *op.out.f32() = kNan;
+  }
+};
+
+TEST_P(FreeTest, NotANumberDiverges) {
+  NotANumber path;
+  EXPECT_FALSE(free(path).agrees);
+}
+
+TEST_P(FreeTest, IsLeftOutAfterADivergence) {
+  const Fault fault{.id = "", .plants = {{"swiglu", "SiLU is left out"}}};
+  const CrossCheckResult result = check(cpu_, options(Mode::kBoth, &twins_), fault);
+  EXPECT_EQ(result.agreement, Agreement::kDiverge);
+  EXPECT_FALSE(result.free.has_value());
+}
+
+// The largest difference that the noise of `n` twins of a path makes to the last logits of a text.
+double twin_drift(const TinyModel& tiny, Backend& path, const Ids& text) {
+  constexpr std::int32_t kGroups = 17;
+  ReferenceBackend reference;
+  const PlacedModel on_path(tiny, path);
+  const PlacedModel exact(tiny, reference);
+  const auto length = static_cast<std::int64_t>(text.size());
+  SessionOptions session_options{.ctx = length, .max_step_tokens = length};
+  std::vector<TokenInput> tokens;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    tokens.push_back({text[i], static_cast<std::int32_t>(i), 0, i + 1 == text.size()});
+  }
+  Plan plan;
+  {
+    Session session(*on_path.model, path, session_options);
+    const RecordingScope recording(path, plan);
+    session.step(tokens);
+  }
+  std::vector<Contract> contracts;
+  for (const Node& node : plan) contracts.push_back(path.contract(node.op));
+  std::vector<TokenInput> all;
+  for (std::int32_t group = 0; group < kGroups; ++group) {
+    for (TokenInput& t : tokens) t.seq = group;
+    all.insert(all.end(), tokens.begin(), tokens.end());
+  }
+  session_options.n_seqs = session_options.max_step_rows = kGroups;
+  session_options.max_step_tokens *= kGroups;
+  Session session(*exact.model, reference, session_options);
+  TwinNoise noise(kGroups, 1);
+  noise.begin(contracts);
+  const ObservingScope observing(reference, &noise);
+  const Tensor logits = session.step(all);
+  double largest = 0;
+  const auto row = [&](std::int64_t r) { return read_floats(reference, logits.slice(r, r + 1)); };
+  for (std::int64_t g = 1; g < kGroups; ++g) largest = std::max(largest, distance(row(g), row(0)));
+  return largest;
+}
+
+// The cheap noise is no more than what contracts allow, and no less than what backends do.
+TEST_P(FreeTest, TwinsLieBetweenRealErrorsAndTheBounds) {
+  for (const std::size_t length : {std::size_t{5}, std::size_t{40}}) {  // both kinds of product
+    const Ids text = random_text(length, 7);
+    const double real = distance(run(GetParam(), cpu_, {{text}}).logits[0],
+                                 run(GetParam(), reference_, {{text}}).logits[0]);
+    const double twins = twin_drift(GetParam(), cpu_, text);
+    const double bound = allowed_drift(GetParam(), cpu_, {{text}})[0].logits / 3;
+    std::printf("%s %zu: real %.3g twins %.3g bound %.3g\n", GetParam().name.c_str(), length, real,
+                twins, bound);
+    EXPECT_LE(real, 3 * twins);
+    EXPECT_LE(twins, bound);
   }
 }
 

@@ -15,8 +15,6 @@ namespace qwen::crosscheck {
 namespace {
 
 constexpr std::int64_t kTwins = 16;
-// The largest of 16 twins is not the largest there is.
-constexpr double kDriftFactor = 3;
 constexpr std::uint64_t kSeed = 20190101;
 
 // Rows of numbers, (n_rows, n_cols).

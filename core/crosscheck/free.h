@@ -27,6 +27,10 @@ struct Drift {
   double ratio() const;
 };
 
+// How many times the largest drift of the twins the path may drift: the largest of 16 is not the
+// largest there is.
+inline constexpr double kDriftFactor = 3;
+
 struct FreeResult {
   std::int64_t n_tokens = 0;
   double kl_mean = 0, kl_max = 0;  // nats, KL(oracle || path), of all tokens

@@ -9,16 +9,16 @@ namespace {
 
 constexpr double kUnit = 0x1p-24;  // unit roundoff of FP32
 
-// What a term of a sum is typically off by.
-double sum_unit(std::int64_t depth, bool truncates) {
-  const double h = static_cast<double>(depth);
-  return (truncates ? h / 2 : std::sqrt(h)) * kUnit;
+// What n roundings, one after the other, typically amount to.
+double roundings(std::int64_t n, bool truncates = false) {
+  const auto count = static_cast<double>(n);
+  return (truncates ? count / 2 : std::sqrt(count)) * kUnit;
 }
 
 // The single roundings are those that contract.cpp counts.
 struct NoiseOf {
   const Contract& contract;
-  double sum = sum_unit(contract.sum_depth, contract.truncates);
+  double sum = roundings(contract.sum_depth, contract.truncates);
 
   // Copies, or one rounding that the definition has, too.
   Noise operator()(const Embed&) const { return {}; }
@@ -30,7 +30,7 @@ struct NoiseOf {
   Noise operator()(const Advance&) const { return {}; }
 
   Noise operator()(const RmsNorm& op) const {
-    return {.output = op.out, .output_unit = sum / 2 + 6 * kUnit};
+    return {.output = op.out, .output_unit = sum / 2 + roundings(6)};
   }
   // Rounded weights are like a rounded input: one error per product.
   Noise operator()(const Gemm& op) const {
@@ -40,20 +40,22 @@ struct NoiseOf {
             .output = op.out,
             .output_unit = sum};
   }
-  Noise operator()(const Rope& op) const { return {.output = op.x, .output_unit = 5 * kUnit}; }
+  // Sine or cosine, product, sum.
+  Noise operator()(const Rope& op) const { return {.output = op.x, .output_unit = roundings(3)}; }
   // Noise on q moves the scores of all keys, each by its own sum. What rounds probabilities and
   // their sums with values is relative to the output: the values' signs are as random as those of
   // the errors.
   Noise operator()(const Attention& op) const {
-    const double values = sum_unit(contract.value_sum_depth, contract.truncates);
+    const double values = roundings(contract.value_sum_depth, contract.truncates);
     return {.input = op.q,
-            .input_unit = contract.input_unit + sum + 2 * kUnit,
+            .input_unit = contract.input_unit + sum + roundings(2),
             .output = op.out,
-            .output_unit = contract.probability_unit + values + 7 * kUnit};
+            .output_unit = contract.probability_unit + values + roundings(7)};
   }
-  // The rounding of the exponential's argument counts |gate| times.
+  // An error of two units in the exponential is that of four roundings. That of its argument counts
+  // |gate| times, but only for negative gates, whose result is small.
   Noise operator()(const SiluMul& op) const {
-    return {.input = op.gate, .input_unit = kUnit, .output = op.out, .output_unit = 8 * kUnit};
+    return {.output = op.out, .output_unit = roundings(7)};
   }
 };
 

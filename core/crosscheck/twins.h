@@ -15,7 +15,8 @@
 //   which is what independent errors of the products amount to.
 // - Where the partial sums grow in one direction, the errors of the terms do not cancel but follow
 //   the sum: y (1 + phi), |phi| about the same.
-// - Functions that are taken element by element err relative to their result: y (1 + phi).
+// - Functions that are taken element by element err relative to their result: y (1 + phi), by
+//   sqrt(n) u for n roundings.
 // - The store to FP32 needs no noise: twins store, too, and what they store is other values.
 //
 // Together never more than what contract.h allows, for sums of a depth of 4 and more (truncating
