@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/crosscheck/attest_file.h"
+#include "core/crosscheck/forced.h"
 #include "core/crosscheck/steps.h"
 
 namespace qwen::crosscheck {
@@ -17,7 +18,8 @@ class Run {
         steps_(options.texts, options.n_decode, options.chunk),
         path_(models.path, sides.path, session_options(options)),
         oracle_(models.oracle, sides.oracle, session_options(options)),
-        shadow_(sides) {
+        shadow_(sides),
+        forced_(sides, shadow_) {
     for (std::size_t s = 1; s < options.texts.size(); ++s) {
       const auto seq = static_cast<std::int32_t>(s);
       SampleParams params{.temp = 0.7f, .top_k = 20, .top_p = 0.8f};
@@ -64,10 +66,19 @@ class Run {
                        [](const Finding& f) { return f.is_constant || f.is_number; });
   }
 
+  void begin(const Plan& oracle_plan, const std::vector<TokenInput>& tokens) {
+    shadow_.begin(oracle_plan, tokens);
+    forced_.begin(oracle_plan);
+  }
+  Observer* observer() {
+    if (options_.mode == Mode::kForced) return &forced_;
+    return &shadow_;
+  }
+
   void step(const std::vector<TokenInput>& tokens) {
-    shadow_.begin(recorded(sides_.oracle, oracle_, tokens), tokens);
+    begin(recorded(sides_.oracle, oracle_, tokens), tokens);
     {
-      const ObservingScope observing(sides_.path, &shadow_);
+      const ObservingScope observing(sides_.path, observer());
       path_.step(tokens);
     }
     shadow_.end();
@@ -85,9 +96,9 @@ class Run {
   std::vector<std::int32_t> choose(const std::vector<TokenInput>& tokens, std::int64_t n_rows) {
     const auto sample = [](Session& session) { session.queue_sample(); };
     const Plan plan = recorded(sides_.path, path_, sample);
-    shadow_.begin(recorded(sides_.oracle, oracle_, sample), tokens);
+    begin(recorded(sides_.oracle, oracle_, sample), tokens);
     {
-      const ObservingScope observing(sides_.path, &shadow_);
+      const ObservingScope observing(sides_.path, observer());
       sides_.path.replay(plan);
     }
     shadow_.end();
@@ -116,6 +127,7 @@ class Run {
   Session path_;
   Session oracle_;
   Shadow shadow_;
+  Forced forced_;
 };
 
 }  // namespace

@@ -16,6 +16,7 @@ namespace qwen::crosscheck {
 
 enum class Mode {
   kShadow,  // op by op, each from the inputs that the path has
+  kForced,  // op by op, each from the inputs that the oracle has (forced.h)
   kFree,    // each side alone (free.h)
   kBoth,    // shadow, and unless it diverges, free on the same tokens
 };

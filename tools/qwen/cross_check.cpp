@@ -107,9 +107,9 @@ class CrossCheck : public Command {
     parser.integer("-n,--tokens", tokens_, {0, kMaxTokens},
                    "tokens that follow each text, the likeliest ones; default 16");
     parser.choice(
-        "--mode", mode_, {"shadow", "free"},
-        "shadow: op by op, each from what the device has; free: each side alone; default: "
-        "shadow, and if that agrees free on the same tokens");
+        "--mode", mode_, {"shadow", "forced", "free"},
+        "shadow: op by op, each from what the device has; forced: from what the oracle has; free: "
+        "each side alone; default: shadow, and if that agrees free on the same tokens");
     parser.flag("--selftest", self_test_,
                 "plant each known fault in the device's path, and see that it is caught and named");
     output_.declare(parser);
@@ -166,6 +166,7 @@ class CrossCheck : public Command {
   crosscheck::Mode mode() const {
     if (self_test_) return crosscheck::Mode::kShadow;
     if (!mode_.chosen()) return crosscheck::Mode::kBoth;
+    if (mode_.value == "forced") return crosscheck::Mode::kForced;
     return mode_.value == "free" ? crosscheck::Mode::kFree : crosscheck::Mode::kShadow;
   }
 
