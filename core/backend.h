@@ -18,7 +18,7 @@ namespace qwen {
 using Buffer = std::unique_ptr<std::byte, std::function<void(std::byte*)>>;
 
 // Told of every op that a backend runs. The tensors of the op are in the backend's memory
-// (Backend::read copies them out). An observer must not change what an op reads.
+// (Backend::read copies them out). None but the cross-check's own may change what an op reads.
 class Observer {
  public:
   virtual ~Observer() = default;

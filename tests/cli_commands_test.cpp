@@ -173,12 +173,22 @@ TEST_F(CliCommands, CrossCheck) {
   Args with_json = args;
   with_json.push_back("--json");
   const Json json = qwen(with_json).json();
-  expect_keys(json, {"schema", "verdict", "model", "device", "oracle", "tokens", "checks",
-                     "elements", "unsound", "worst", "load", "first_divergence", "divergences"});
+  expect_keys(json,
+              {"schema", "verdict", "model", "device", "oracle", "tokens", "checks", "elements",
+               "unsound", "worst", "load", "logits", "drift", "first_divergence", "divergences"});
   EXPECT_EQ(json["verdict"], "agree");
   EXPECT_EQ(json["oracle"], "ref");
   EXPECT_EQ(json["first_divergence"], nullptr);
   EXPECT_GT(json["load"]["weights"], 20);
+  expect_keys(json["logits"], {"kl_mean", "kl_max", "top1_agree", "flips", "flips_explained"});
+  EXPECT_LT(json["logits"]["kl_max"], 1e-4);
+  expect_keys(json["drift"][0], {"seq", "token", "layer", "path", "twins"});
+  EXPECT_EQ(qwen({"cross-check", "--device", "cpu", "-n", "0", "--mode", "shadow", "--json"})
+                .json()["logits"],
+            nullptr);
+  EXPECT_EQ(qwen({"cross-check", "--device", "cpu", "-n", "0", "--mode", "free", "--json"})
+                .json()["checks"],
+            0);
   const Result text = qwen(args);
   EXPECT_EQ(text.code, 0);
   EXPECT_TRUE(text.out.starts_with("PASS cpu against ref: ")) << text.out;

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "core/crosscheck/attest_file.h"
+#include "core/crosscheck/forced.h"
+#include "core/crosscheck/steps.h"
 
 namespace qwen::crosscheck {
 namespace {
@@ -13,9 +15,11 @@ class Run {
       : sides_(sides),
         file_(models.file),
         options_(options),
-        path_(models.path, sides.path, session_options()),
-        oracle_(models.oracle, sides.oracle, session_options()),
+        steps_(options.texts, options.n_decode, options.chunk),
+        path_(models.path, sides.path, session_options(options)),
+        oracle_(models.oracle, sides.oracle, session_options(options)),
         shadow_(sides),
+        forced_(sides, shadow_),
         fused_(sides) {
     for (std::size_t s = 1; s < options.texts.size(); ++s) {
       const auto seq = static_cast<std::int32_t>(s);
@@ -31,21 +35,16 @@ class Run {
 
   CrossCheckResult run() {
     CrossCheckResult result;
-    std::int64_t total = 0;
-    for (const auto& text : options_.texts) {
-      total += static_cast<std::int64_t>(text.size()) + options_.n_decode;
-    }
-    std::vector<std::vector<std::int32_t>> texts = options_.texts;
-    std::vector<std::size_t> done(texts.size());
     while (true) {
-      const std::vector<TokenInput> tokens = next_step(texts, done);
+      const std::vector<TokenInput> tokens = steps_.next();
       if (tokens.empty()) break;
-      if (options_.progress) options_.progress(result.n_tokens, total);
+      if (options_.progress) options_.progress(result.n_tokens, steps_.n_tokens());
       if (result.n_tokens == 0 && !attested(tokens, result.attestation)) break;
-      step(tokens, texts);
+      step(tokens);
       result.n_tokens += static_cast<std::int64_t>(tokens.size());
       if (!fused_divergences_.empty()) break;  // it may have spoilt the cache
     }
+    result.texts = steps_.texts();
     result.shadow = shadow_.result();
     result.fused = fused_.result();
     // What its ops do wrong one by one, a fused run does wrong, too.
@@ -62,34 +61,6 @@ class Run {
   }
 
  private:
-  SessionOptions session_options() const {
-    std::size_t longest = 0;
-    for (const auto& text : options_.texts) longest = std::max(longest, text.size());
-    const auto n_seqs = static_cast<std::int64_t>(options_.texts.size());
-    return {.ctx = static_cast<std::int64_t>(longest) + options_.n_decode,
-            .n_seqs = n_seqs,
-            .max_step_tokens = n_seqs * options_.chunk,
-            .max_step_rows = n_seqs,
-            .kv_dtype = options_.kv_dtype,
-            .n_layers = options_.n_layers,
-            .poison = true};
-  }
-
-  // The next tokens of every sequence: a chunk of its text, or the one after it.
-  std::vector<TokenInput> next_step(const std::vector<std::vector<std::int32_t>>& texts,
-                                    std::vector<std::size_t>& done) const {
-    std::vector<TokenInput> tokens;
-    for (std::size_t s = 0; s < texts.size(); ++s) {
-      const std::size_t end =
-          std::min(texts[s].size(), done[s] + static_cast<std::size_t>(options_.chunk));
-      for (; done[s] < end; ++done[s]) {
-        tokens.push_back({texts[s][done[s]], static_cast<std::int32_t>(done[s]),
-                          static_cast<std::int32_t>(s), done[s] + 1 == texts[s].size()});
-      }
-    }
-    return tokens;
-  }
-
   void check_fused(const Plan& oracle, const std::vector<TokenInput>& tokens) {
     const Plan plan = recorded(sides_.path, path_, tokens);
     fused_divergences_ = fused_.step(plan, oracle, tokens);
@@ -114,27 +85,34 @@ class Run {
                        [](const Finding& f) { return f.is_constant || f.is_number; });
   }
 
-  void step(const std::vector<TokenInput>& tokens, std::vector<std::vector<std::int32_t>>& texts) {
+  void begin(const Plan& oracle_plan, const std::vector<TokenInput>& tokens) {
+    shadow_.begin(oracle_plan, tokens);
+    forced_.begin(oracle_plan);
+  }
+  Observer* observer() {
+    if (options_.mode == Mode::kForced) return &forced_;
+    return &shadow_;
+  }
+
+  void step(const std::vector<TokenInput>& tokens) {
     const Plan plan = recorded(sides_.oracle, oracle_, tokens);
-    shadow_.begin(plan, tokens);
+    begin(plan, tokens);
     {
-      const ObservingScope observing(sides_.path, &shadow_);
+      const ObservingScope observing(sides_.path, observer());
       path_.step(tokens);
     }
     shadow_.end();
-    if (is_decode(tokens) && n_fused_++ < options_.n_fused_steps) check_fused(plan, tokens);
+    const bool own_values = options_.mode != Mode::kForced;
+    if (own_values && is_decode(tokens) && n_fused_++ < options_.n_fused_steps) {
+      check_fused(plan, tokens);
+    }
     std::vector<std::int32_t> seqs;
     for (const TokenInput& token : tokens) {
       if (token.wants_logits) seqs.push_back(token.seq);
     }
     if (seqs.empty()) return;
     const std::vector<std::int32_t> ids = choose(tokens, static_cast<std::int64_t>(seqs.size()));
-    for (std::size_t row = 0; row < seqs.size(); ++row) {
-      const auto seq = static_cast<std::size_t>(seqs[row]);
-      const std::size_t whole =
-          options_.texts[seq].size() + static_cast<std::size_t>(options_.n_decode);
-      if (texts[seq].size() < whole) texts[seq].push_back(ids[row]);
-    }
+    for (std::size_t row = 0; row < seqs.size(); ++row) steps_.append(seqs[row], ids[row]);
   }
 
   // The path's choice of a token from each row of logits. It is not taken from the session, which
@@ -142,9 +120,9 @@ class Run {
   std::vector<std::int32_t> choose(const std::vector<TokenInput>& tokens, std::int64_t n_rows) {
     const auto sample = [](Session& session) { session.queue_sample(); };
     const Plan plan = recorded(sides_.path, path_, sample);
-    shadow_.begin(recorded(sides_.oracle, oracle_, sample), tokens);
+    begin(recorded(sides_.oracle, oracle_, sample), tokens);
     {
-      const ObservingScope observing(sides_.path, &shadow_);
+      const ObservingScope observing(sides_.path, observer());
       sides_.path.replay(plan);
     }
     shadow_.end();
@@ -169,9 +147,11 @@ class Run {
   const Sides& sides_;
   const ModelFile& file_;
   const CrossCheckOptions& options_;
+  Steps steps_;
   Session path_;
   Session oracle_;
   Shadow shadow_;
+  Forced forced_;
   FusedCheck fused_;
   std::int64_t n_fused_ = 0;  // steps
   std::vector<Divergence> fused_divergences_;
@@ -179,9 +159,34 @@ class Run {
 
 }  // namespace
 
+SessionOptions session_options(const CrossCheckOptions& options) {
+  std::size_t longest = 0;
+  for (const auto& text : options.texts) longest = std::max(longest, text.size());
+  const auto n_seqs = static_cast<std::int64_t>(options.texts.size());
+  return {.ctx = static_cast<std::int64_t>(longest) + options.n_decode,
+          .n_seqs = n_seqs,
+          .max_step_tokens = n_seqs * options.chunk,
+          .max_step_rows = n_seqs,
+          .kv_dtype = options.kv_dtype,
+          .n_layers = options.n_layers,
+          .poison = true};
+}
+
 CrossCheckResult cross_check(const Sides& sides, const Models& models,
                              const CrossCheckOptions& options) {
-  return Run(sides, models, options).run();
+  CrossCheckResult result;
+  if (options.mode == Mode::kFree) {
+    result.texts = options.texts;
+  } else {
+    result = Run(sides, models, options).run();
+  }
+  const bool is_free = options.mode == Mode::kFree ||
+                       (options.mode == Mode::kBoth && result.agreement != Agreement::kDiverge);
+  if (!is_free) return result;
+  result.free = run_free(sides, models, options, result.texts);
+  result.n_tokens = result.free->n_tokens;
+  if (!result.free->agrees) result.agreement = Agreement::kDiverge;
+  return result;
 }
 
 }  // namespace qwen::crosscheck

@@ -4,20 +4,29 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "core/crosscheck/attest.h"
+#include "core/crosscheck/free.h"
 #include "core/crosscheck/fused.h"
 #include "core/crosscheck/shadow.h"
 #include "core/model.h"
 
 namespace qwen::crosscheck {
 
+enum class Mode {
+  kShadow,  // op by op, each from the inputs that the path has
+  kForced,  // op by op, each from the inputs that the oracle has (forced.h)
+  kFree,    // each side alone (free.h)
+  kBoth,    // shadow, and unless it diverges, free on the same tokens
+};
+
 struct CrossCheckOptions {
   // One text per sequence, none empty. They are run as one ragged batch.
   std::vector<std::vector<std::int32_t>> texts;
   // Tokens that follow each text, as the path chooses them: the likeliest for the first text, the
-  // others by chance, so that all of the sampler is checked.
+  // others by chance, so that all of the sampler is checked. In Mode::kFree always the likeliest.
   std::int64_t n_decode = 16;
   // Tokens of a sequence in one step of the prefill.
   std::int64_t chunk = 512;
@@ -25,6 +34,10 @@ struct CrossCheckOptions {
   std::int64_t n_fused_steps = 4;
   DType kv_dtype = DType::kF32;
   std::int64_t n_layers = -1;
+  Mode mode = Mode::kShadow;
+  // Free mode: who runs the twins. It works in host memory, on the oracle's tensors. Null: the
+  // oracle, which may be slow.
+  Backend* twins = nullptr;
   // Called before each step with the number of tokens done and of all.
   std::function<void(std::int64_t done, std::int64_t total)> progress = {};
 };
@@ -33,10 +46,12 @@ enum class Agreement { kAgree, kDiverge, kCannotTell };
 
 struct CrossCheckResult {
   Agreement agreement = Agreement::kAgree;
-  std::int64_t n_tokens = 0;  // run, of all sequences
+  std::int64_t n_tokens = 0;                          // run, of all sequences
+  std::vector<std::vector<std::int32_t>> texts = {};  // with what the path chose to follow
   Attestation attestation;
   ShadowResult shadow;
   FusedResult fused;
+  std::optional<FreeResult> free;  // if it was run
 };
 
 // A model on either side of a comparison, loaded from the same file.
@@ -45,6 +60,9 @@ struct Models {
   const Model& oracle;
   const ModelFile& file;  // that the oracle's was loaded from
 };
+
+// A session in which one side runs the texts.
+SessionOptions session_options(const CrossCheckOptions& options);
 
 // Says kCannotTell if nothing was checked. Throws Error if a side cannot run at all.
 CrossCheckResult cross_check(const Sides& sides, const Models& models,

@@ -40,4 +40,9 @@ bool is_cache(const Operand& operand) {
   return operand.name == "k_cache" || operand.name == "v_cache";
 }
 
+bool is_given(const Operand& operand) {
+  return operand.access == Access::kRead && operand.tensor->dtype != DType::kF32 &&
+         !is_cache(operand);
+}
+
 }  // namespace qwen::crosscheck

@@ -45,5 +45,7 @@ std::vector<Tensor> written(Op& op);
 
 // True for the key/value cache among an op's operands.
 bool is_cache(const Operand& operand);
+// True for what a step is given: ids, positions, pages, parameters of the sampler.
+bool is_given(const Operand& operand);
 
 }  // namespace qwen::crosscheck

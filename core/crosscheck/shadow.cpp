@@ -11,11 +11,6 @@
 namespace qwen::crosscheck {
 namespace {
 
-bool is_given(const Operand& operand) {
-  return operand.access == Access::kRead && operand.tensor->dtype != DType::kF32 &&
-         !is_cache(operand);
-}
-
 // The same op of the model, on tensors of the same types and shapes.
 bool same_form(const Op& op, const Tap& tap, const Node& node) {
   if (node.op.index() != op.index() || node.tap.name != tap.name || node.tap.layer != tap.layer) {
@@ -89,12 +84,16 @@ void Shadow::check_step() const {
   }
 }
 
-void Shadow::before(const Op& op, const Tap& tap) {
+void Shadow::require_same(const Op& op, const Tap& tap) const {
   if (next_ == plan_.size() || !same_form(op, tap, plan_[next_])) {
     throw Error({.code = "plans_differ",
                  .message = "the path runs " + std::string(name(op)) + " " + std::string(tap.name) +
                             ", the oracle something else"});
   }
+}
+
+void Shadow::before(const Op& op, const Tap& tap) {
+  require_same(op, tap);
   scratch_.reset();
   bring_inputs(op, tap);
   poison_outputs(op);

@@ -48,7 +48,9 @@ class Shadow : public Observer {
   // (code "wrong_step") if that is not the step of `tokens`.
   void begin(const Plan& oracle_plan, std::span<const TokenInput> tokens);
   // Throws Error (code "plans_differ") if the path runs another op than the oracle recorded, or on
-  // tensors of other shapes. Outputs of the path are poisoned, so that what is not written shows.
+  // tensors of other shapes.
+  void require_same(const Op& op, const Tap& tap) const;
+  // As require_same(). Outputs of the path are poisoned, so that what is not written shows.
   void before(const Op& op, const Tap& tap) override;
   void after(const Op& op, const Tap& tap) override;
   // After the step. Throws if the path left out ops.

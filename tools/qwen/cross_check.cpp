@@ -8,6 +8,7 @@
 #include "core/crosscheck/faults.h"
 #include "core/error.h"
 #include "tools/qwen/command.h"
+#include "tools/qwen/cross_check_free.h"
 #include "tools/qwen/engine.h"
 #include "tools/qwen/format.h"
 #include "tools/qwen/input.h"
@@ -105,6 +106,10 @@ class CrossCheck : public Command {
                   "judges again what cpu finds wrong");
     parser.integer("-n,--tokens", tokens_, {0, kMaxTokens},
                    "tokens that follow each text, the likeliest ones; default 16");
+    parser.choice(
+        "--mode", mode_, {"shadow", "forced", "free"},
+        "shadow: op by op, each from what the device has; forced: from what the oracle has; free: "
+        "each side alone; default: shadow, and if that agrees free on the same tokens");
     parser.flag("--selftest", self_test_,
                 "plant each known fault in the device's path, and see that it is caught and named");
     output_.declare(parser);
@@ -124,6 +129,8 @@ class CrossCheck : public Command {
         oracle_.chosen() ? oracle_.value : (engine.device().kind == "cpu" ? "ref" : "cpu");
     const auto reference = make_backend("ref", {});
     const auto oracle = kind == "ref" ? nullptr : make_backend(kind, {});
+    // The twins of the reference would take hours.
+    const auto twins = oracle ? nullptr : make_backend("cpu", {});
     const crosscheck::Sides sides{engine.backend(), oracle ? *oracle : *reference, *reference};
     const crosscheck::CrossCheckOptions options{
         .texts = texts,
@@ -131,12 +138,15 @@ class CrossCheck : public Command {
         .chunk = kChunk,
         .kv_dtype = engine.kv_dtype(),
         .n_layers = model_.layers.value,
+        .mode = mode(),
+        .twins = twins.get(),
         .progress = [&](std::int64_t done, std::int64_t total) {
           console.bar("checking  token " + thousands(done) + " of " + thousands(total));
         }};
     const auto open = [&]() -> std::unique_ptr<ModelFile> {
       return std::make_unique<GgufModelFile>(opened.gguf());
     };
+    if (self_test_ && mode_.chosen()) usage_error("--selftest has no modes", "leave --mode out");
     if (self_test_) return report(console, crosscheck::self_test(sides, open, options));
     const auto file = open();
     const auto model = naming_file(opened.path(), [&] { return load_model(*file, sides.oracle); });
@@ -147,12 +157,19 @@ class CrossCheck : public Command {
     if (output_.json) {
       console.document(document(opened, engine, kind, result));
     } else {
-      console.write(text(names, result));
+      console.write(text(names, result) + (result.free ? free_text(*result.free) : ""));
     }
     if (result.agreement != Agreement::kAgree) throw Finished{Exit::kFailed};
   }
 
  private:
+  crosscheck::Mode mode() const {
+    if (self_test_) return crosscheck::Mode::kShadow;
+    if (!mode_.chosen()) return crosscheck::Mode::kBoth;
+    if (mode_.value == "forced") return crosscheck::Mode::kForced;
+    return mode_.value == "free" ? crosscheck::Mode::kFree : crosscheck::Mode::kShadow;
+  }
+
   std::vector<std::vector<std::int32_t>> read_texts(OpenedModel& opened) const {
     const auto encoded = [&](std::string_view text) {
       return opened.tokenizer().encode(std::string(text), Specials::kUserDefined);
@@ -181,14 +198,17 @@ class CrossCheck : public Command {
   static std::string text(const std::string& names, const CrossCheckResult& result) {
     const crosscheck::ShadowResult& shadow = result.shadow;
     std::string out;
-    const std::string counts = thousands(result.n_tokens) + " tokens, " +
-                               thousands(shadow.n_checks) + " checks, " +
-                               thousands(shadow.n_elements) + " elements, " +
-                               thousands(result.attestation.n_constants) + " weights attested";
+    std::string counts = thousands(result.n_tokens) + " tokens";
+    if (shadow.n_checks > 0) {
+      counts += ", " + thousands(shadow.n_checks) + " checks, " + thousands(shadow.n_elements) +
+                " elements, " + thousands(result.attestation.n_constants) + " weights attested";
+    }
     if (result.agreement == Agreement::kAgree) {
-      return "PASS " + names + ": " + counts + "\n     worst " +
-             fixed(shadow.worst.element.ratio(), 2) + " of the tolerance, at " +
-             value_name(shadow.worst.tap, shadow.worst.output) + place(shadow.worst.tap) + "\n";
+      out = "PASS " + names + ": " + counts + "\n";
+      if (shadow.n_checks == 0) return out;
+      return out + "     worst " + fixed(shadow.worst.element.ratio(), 2) +
+             " of the tolerance, at " + value_name(shadow.worst.tap, shadow.worst.output) +
+             place(shadow.worst.tap) + "\n";
     }
     if (result.agreement == Agreement::kCannotTell) {
       return "CANNOT TELL " + names + ": the bounds of " + thousands(shadow.n_unsound) + " of " +
@@ -266,6 +286,8 @@ class CrossCheck : public Command {
               {"unsound", result.fused.n_unsound},
               {"coarse", result.fused.n_coarse},
               {"programs", result.fused.n_programs}}},
+            {"logits", result.free ? logits_json(*result.free) : Json(nullptr)},
+            {"drift", result.free ? drift_json(*result.free) : Json(nullptr)},
             {"first_divergence", places.empty() ? Json(nullptr) : places.front()},
             {"divergences", places}};
   }
@@ -320,6 +342,7 @@ class CrossCheck : public Command {
   TextOptions text_;
   OutputOptions output_;
   Setting<std::string> oracle_;
+  Setting<std::string> mode_;
   Setting<std::int64_t> tokens_{16};
   bool self_test_ = false;
 };

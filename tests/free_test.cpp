@@ -1,0 +1,356 @@
+// Free mode of the cross-check and the twins that it is judged by; forced mode.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <set>
+
+#include "backends/cpu/cpu_backend.h"
+#include "backends/cpu/reference/reference.h"
+#include "backends/registry.h"
+#include "core/crosscheck/faults.h"
+#include "core/crosscheck/logits.h"
+#include "core/crosscheck/twins.h"
+#include "loader/weights.h"
+#include "tests/model_runs.h"
+
+namespace qwen::crosscheck {
+namespace {
+
+using qwen::testing::allowed_drift;
+using qwen::testing::distance;
+using qwen::testing::Ids;
+using qwen::testing::PlacedModel;
+using qwen::testing::random_text;
+using qwen::testing::read_floats;
+using qwen::testing::run;
+using qwen::testing::tiny_models;
+using qwen::testing::TinyModel;
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
+TEST(Logits, EqualOnesHaveNoDistance) {
+  const std::array<float, 4> logits = {1, -3, 2.5, 0};
+  const LogitComparison c = compare_logits(logits, logits);
+  EXPECT_EQ(c.kl, 0);
+  EXPECT_EQ(c.drift, 0);
+  EXPECT_EQ(c.margin, 0);
+  EXPECT_EQ(c.oracle_top, 2);
+  EXPECT_FALSE(c.flipped());
+}
+
+TEST(Logits, DivergenceOfHandMadeOnes) {
+  // 3/4 and 1/4 against 1/2 and 1/2; a common shift is of no matter.
+  const std::array<float, 2> oracle = {100 + std::log(3.0f), 100};
+  const std::array<float, 2> path = {7, 7};
+  EXPECT_NEAR(compare_logits(oracle, path).kl, 0.75 * std::log(1.5) + 0.25 * std::log(0.5), 1e-6);
+  EXPECT_NEAR(compare_logits(path, oracle).kl, -0.5 * std::log(1.5) - 0.5 * std::log(0.5), 1e-6);
+}
+
+TEST(Logits, ANumberThatIsNoneNeverAgrees) {
+  const std::array<float, 3> good = {1, 2, 3};
+  for (const std::array<float, 3> bad : {std::array<float, 3>{kNan, 2, 3}, {1, 2, kNan}}) {
+    EXPECT_TRUE(std::isnan(compare_logits(good, bad).kl));
+    EXPECT_TRUE(std::isnan(compare_logits(good, bad).drift));
+  }
+}
+
+TEST(Logits, OnlyANearTieExplainsAFlip) {
+  const std::array<float, 3> oracle = {5.0f, 4.75f, 1.0f};
+  const std::array<float, 3> near_tie = {4.8f, 4.9f, 1.0f};
+  const std::array<float, 3> wrong = {4.8f, 4.7f, 5.5f};
+  const LogitComparison c = compare_logits(oracle, near_tie);
+  EXPECT_TRUE(c.flipped());
+  EXPECT_DOUBLE_EQ(c.margin, 0.25);
+  EXPECT_TRUE(explains_flip(c.margin, 0.125));
+  EXPECT_FALSE(explains_flip(c.margin, 0.124));
+  // The oracle's first two are near each other, but the path chose neither.
+  EXPECT_DOUBLE_EQ(compare_logits(oracle, wrong).margin, 4);
+  EXPECT_FALSE(explains_flip(compare_logits(oracle, wrong).margin, 0.125));
+}
+
+OpenModel opener(const fixtures::TinyModelSpec& spec) {
+  return [bytes = fixtures::tiny_model(spec).bytes()]() -> std::unique_ptr<ModelFile> {
+    return std::make_unique<GgufModelFile>(Gguf::parse(from_memory(bytes, "tiny")));
+  };
+}
+
+CrossCheckOptions options(Mode mode, Backend* twins, DType kv = DType::kF32) {
+  return {.texts = {random_text(11, 1), random_text(4, 2), random_text(7, 3)},
+          .n_decode = 3,
+          .chunk = 6,
+          .kv_dtype = kv,
+          .mode = mode,
+          .twins = twins};
+}
+
+// The CPU's path against the reference.
+class FreeTest : public ::testing::TestWithParam<TinyModel> {
+ protected:
+  CrossCheckResult check(Backend& path, const CrossCheckOptions& options, const Fault& fault = {}) {
+    return run_with_fault({path, reference_, reference_}, opener(GetParam().spec), options, fault)
+        .result;
+  }
+  FreeResult free(Backend& path, const Fault& fault = {}) {
+    const CrossCheckResult result = check(path, options(Mode::kFree, &twins_), fault);
+    EXPECT_EQ(result.agreement, result.free->agrees ? Agreement::kAgree : Agreement::kDiverge);
+    return *result.free;
+  }
+
+  CpuBackend cpu_{1, ""};
+  CpuBackend twins_{1, ""};
+  ReferenceBackend reference_;
+};
+
+TEST_P(FreeTest, CleanRunsAgree) {
+  for (const DType kv : {DType::kF32, DType::kF16}) {
+    const CrossCheckResult result = check(cpu_, options(Mode::kBoth, &twins_, kv));
+    EXPECT_EQ(result.agreement, Agreement::kAgree);
+    ASSERT_TRUE(result.free.has_value());
+    const FreeResult& free = *result.free;
+    EXPECT_EQ(free.n_tokens, 11 + 4 + 7 + 3 * 3);
+    EXPECT_EQ(free.n_tokens, result.n_tokens);
+    EXPECT_EQ(free.n_flips, free.n_flips_explained);
+    EXPECT_GE(free.kl_max, free.kl_mean);
+    // Two layers of each token; the logits of 4 + 3 + 4 last ones of a step, and of flips.
+    EXPECT_EQ(free.drift.size(),
+              static_cast<std::size_t>(2 * free.n_tokens + 2 + 1 + 2 + 3 * 3 + free.n_flips));
+    for (const Drift& d : free.drift) {
+      EXPECT_GT(d.twins, 0);
+      EXPECT_LE(d.ratio(), 3) << "seq " << d.seq << " token " << d.token << " layer " << d.layer;
+    }
+    // The twins do not hide what is there.
+    EXPECT_GT(free.worst_drift.ratio(), 0.02);
+  }
+}
+
+// One fault each: of geometry, of a number, of what is left out, of a single element.
+TEST_P(FreeTest, FaultsDiverge) {
+  const std::vector<Plant> plants = {
+      {"rope_q", "adjacent pairs (2i, 2i+1) are rotated instead of (i, i + head_dim/2)"},
+      {"ffn_norm", "the norm's weight is left out", 1},
+      {"q_bias", "the bias is left out", 1},
+      {"final_norm", "1 is added to the norm's weight"},
+      {"kv_write", "stored one position too early"}};
+  for (const Plant& plant : plants) {
+    const FreeResult result = free(cpu_, {.id = "", .plants = {plant}});
+    EXPECT_FALSE(result.agrees) << plant.tap << ": " << plant.cause;
+    EXPECT_FALSE(result.worst_drift.ratio() <= 100) << plant.tap << ": " << plant.cause;
+  }
+}
+
+// One row of one weight is off by one percent.
+class OffByAPercent : public CpuBackend {
+ public:
+  OffByAPercent() : CpuBackend(1, "") {}
+
+ private:
+  using CpuBackend::run;
+  void run(const Gemm& op) override {
+    CpuBackend::run(op);
+    if (running().name != "o_proj" || running().layer != 1) return;
+    for (std::int64_t row = 0; row < op.out.rows(); ++row) {
+      op.out.f32()[row * op.out.cols() + 20] *= 1.01f;
+    }
+  }
+};
+
+TEST_P(FreeTest, OneElementOffByAPercentDiverges) {
+  OffByAPercent path;
+  const FreeResult result = free(path);
+  EXPECT_FALSE(result.agrees);
+  double largest = 0;
+  for (const Drift& d : result.drift) {
+    if (d.layer == 0) {
+      EXPECT_LE(d.ratio(), kDriftFactor);
+    }
+    if (d.layer == 1) largest = std::max(largest, d.ratio());
+  }
+  EXPECT_GT(largest, kDriftFactor);
+}
+
+// One element of a norm's output is not a number.
+class NotANumber : public CpuBackend {
+ public:
+  NotANumber(std::string_view tap, int layer) : CpuBackend(1, ""), tap_(tap), layer_(layer) {}
+
+ private:
+  using CpuBackend::run;
+  void run(const RmsNorm& op) override {
+    CpuBackend::run(op);
+    if (running().name == tap_ && running().layer == layer_) *op.out.f32() = kNan;
+  }
+
+  std::string_view tap_;
+  int layer_;
+};
+
+TEST_P(FreeTest, NotANumberDiverges) {
+  NotANumber path("final_norm", -1);
+  EXPECT_FALSE(free(path).agrees);
+}
+
+TEST_P(FreeTest, IsLeftOutAfterADivergence) {
+  const Fault fault{.id = "", .plants = {{"swiglu", "SiLU is left out"}}};
+  const CrossCheckResult result = check(cpu_, options(Mode::kBoth, &twins_), fault);
+  EXPECT_EQ(result.agreement, Agreement::kDiverge);
+  EXPECT_FALSE(result.free.has_value());
+}
+
+std::set<std::pair<std::string_view, int>> places(const CrossCheckResult& result) {
+  std::set<std::pair<std::string_view, int>> all;
+  for (const Divergence& d : result.shadow.divergences) all.insert({d.tap.name, d.tap.layer});
+  return all;
+}
+
+// Downstream of not-a-number in all rows an op can do nothing wrong, unless its inputs are forced.
+TEST_P(FreeTest, ForcedModeFindsWhatNotANumberHides) {
+  class AllNotANumber : public CpuBackend {
+   public:
+    AllNotANumber() : CpuBackend(1, "") {}
+
+   private:
+    using CpuBackend::run;
+    void run(const Embed& op) override { std::fill_n(op.out.f32(), op.out.size(), kNan); }
+  };
+  AllNotANumber path;
+  const Fault fault{.id = "",
+                    .plants = {{"swiglu", "SiLU is left out", 1},
+                               {"kv_write", "stored one position too early", 1}}};
+  const CrossCheckResult shadow = check(path, options(Mode::kShadow, nullptr), fault);
+  EXPECT_TRUE(places(shadow).contains({"embed", -1}));
+  EXPECT_FALSE(places(shadow).contains({"swiglu", 1}));
+  const CrossCheckResult forced = check(path, options(Mode::kForced, nullptr), fault);
+  EXPECT_EQ(places(forced), (std::set<std::pair<std::string_view, int>>{
+                                {"embed", -1}, {"kv_write", 1}, {"swiglu", 1}}));
+  for (const Divergence& d : forced.shadow.divergences) {
+    if (d.tap.name == "swiglu") {
+      EXPECT_EQ(d.cause.name, "SiLU is left out");
+    }
+  }
+}
+
+TEST_P(FreeTest, ForcedModeAgreesWithARightPath) {
+  for (const DType kv : {DType::kF32, DType::kF16}) {
+    const CrossCheckResult result = check(cpu_, options(Mode::kForced, nullptr, kv));
+    EXPECT_EQ(result.agreement, Agreement::kAgree);
+    EXPECT_GT(result.shadow.worst.element.ratio(), 0.1);
+  }
+}
+
+// Watching a path does not change what it computes.
+class ObservedTest : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(ObservedTest, ShadowLeavesTheBitsAsTheyAre) {
+  for (const Device& device : devices()) {
+    if (device.kind == GetParam() && !device.usable) {
+      GTEST_SKIP() << device.kind << " cannot be used here: " << device.why_not;
+    }
+  }
+  const auto path = make_backend(GetParam(), {.threads = GetParam() == "cpu" ? 1 : 0,
+                                              .cuda = {.level = CudaOptions::Level::kEager}});
+  ReferenceBackend reference;
+  const PlacedModel on_path(tiny_models().front(), *path);
+  const PlacedModel exact(tiny_models().front(), reference);
+  const SessionOptions session_options{.ctx = 32, .max_step_tokens = 32, .poison = true};
+  Session alone(*on_path.model, *path, session_options);
+  Session observed(*on_path.model, *path, session_options);
+  Session oracle(*exact.model, reference, session_options);
+  Shadow shadow({*path, reference, reference});
+  const Ids text = random_text(22, 3);
+  std::vector<TokenInput> tokens;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const bool ends = i >= 18;  // a prefill, and a token a step
+    tokens.push_back({text[i], static_cast<std::int32_t>(i), 0, ends});
+    if (!ends) continue;
+    const std::vector<float> expected = read_floats(*path, alone.step(tokens));
+    Plan plan;
+    {
+      const RecordingScope recording(reference, plan);
+      oracle.step(tokens);
+    }
+    shadow.begin(plan, tokens);
+    const ObservingScope observing(*path, &shadow);
+    EXPECT_EQ(read_floats(*path, observed.step(tokens)), expected) << "token " << i;
+    tokens.clear();
+  }
+  EXPECT_GT(shadow.result().n_checks, 100);
+}
+
+INSTANTIATE_TEST_SUITE_P(Tiny, ObservedTest, ::testing::Values("cpu", "cuda"),
+                         [](const auto& test) { return test.param; });
+
+// The largest difference that the noise of `n` twins of a path makes to the last logits of a text.
+double twin_drift(const TinyModel& tiny, Backend& path, const Ids& text) {
+  constexpr std::int32_t kGroups = 17;
+  ReferenceBackend reference;
+  const PlacedModel on_path(tiny, path);
+  const PlacedModel exact(tiny, reference);
+  const auto length = static_cast<std::int64_t>(text.size());
+  SessionOptions session_options{.ctx = length, .max_step_tokens = length};
+  std::vector<TokenInput> tokens;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    tokens.push_back({text[i], static_cast<std::int32_t>(i), 0, i + 1 == text.size()});
+  }
+  Plan plan;
+  {
+    Session session(*on_path.model, path, session_options);
+    const RecordingScope recording(path, plan);
+    session.step(tokens);
+  }
+  std::vector<Contract> contracts;
+  for (const Node& node : plan) contracts.push_back(path.contract(node.op));
+  std::vector<TokenInput> all;
+  for (std::int32_t group = 0; group < kGroups; ++group) {
+    for (TokenInput& t : tokens) t.seq = group;
+    all.insert(all.end(), tokens.begin(), tokens.end());
+  }
+  session_options.n_seqs = session_options.max_step_rows = kGroups;
+  session_options.max_step_tokens *= kGroups;
+  Session session(*exact.model, reference, session_options);
+  TwinNoise noise(kGroups, 1);
+  noise.begin(contracts);
+  const ObservingScope observing(reference, &noise);
+  const Tensor logits = session.step(all);
+  double largest = 0;
+  const auto row = [&](std::int64_t r) { return read_floats(reference, logits.slice(r, r + 1)); };
+  for (std::int64_t g = 1; g < kGroups; ++g) largest = std::max(largest, distance(row(g), row(0)));
+  return largest;
+}
+
+// The cheap noise is no more than what contracts allow, and no less than what backends do.
+class TwinsTest : public ::testing::TestWithParam<TinyModel> {};
+
+TEST_P(TwinsTest, LieBetweenRealErrorsAndTheBounds) {
+  CpuBackend cpu(1, "");
+  ReferenceBackend reference;
+  for (const std::size_t length : {std::size_t{5}, std::size_t{40}}) {  // both kinds of product
+    const Ids text = random_text(length, 7);
+    const double real = distance(run(GetParam(), cpu, {{text}}).logits[0],
+                                 run(GetParam(), reference, {{text}}).logits[0]);
+    const double twins = twin_drift(GetParam(), cpu, text);
+    const double bound = allowed_drift(GetParam(), cpu, {{text}})[0].logits / 3;
+    EXPECT_LE(real, 3 * twins);
+    EXPECT_LE(twins, bound);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Tiny, TwinsTest, ::testing::ValuesIn(tiny_models()),
+                         [](const auto& test) { return test.param.name; });
+
+// One with all weights in F32, one with a head of 128, one without outliers.
+std::vector<TinyModel> three_models() {
+  std::vector<TinyModel> models = tiny_models();
+  std::erase_if(models, [](const TinyModel& tiny) {
+    return tiny.name != "F32" && tiny.name != "Q8_0" && tiny.name != "Calm";
+  });
+  return models;
+}
+
+INSTANTIATE_TEST_SUITE_P(Tiny, FreeTest, ::testing::ValuesIn(three_models()),
+                         [](const auto& test) { return test.param.name; });
+
+}  // namespace
+}  // namespace qwen::crosscheck
