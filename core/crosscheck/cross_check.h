@@ -21,6 +21,7 @@ struct CrossCheckOptions {
   std::int64_t chunk = 512;
   DType kv_dtype = DType::kF32;
   std::int64_t n_layers = -1;
+  bool detail = false;  // every check is kept in ShadowResult
   // Called before each step with the number of tokens done and of all.
   std::function<void(std::int64_t done, std::int64_t total)> progress = {};
 };

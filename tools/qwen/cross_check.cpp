@@ -3,14 +3,17 @@
 #include "core/crosscheck/cross_check.h"
 
 #include <algorithm>
-#include <cmath>
+#include <optional>
 
 #include "core/crosscheck/faults.h"
 #include "core/error.h"
 #include "tools/qwen/command.h"
+#include "tools/qwen/cross_check_detail.h"
+#include "tools/qwen/cross_check_page.h"
 #include "tools/qwen/engine.h"
 #include "tools/qwen/format.h"
 #include "tools/qwen/input.h"
+#include "tools/qwen/output_file.h"
 
 namespace qwen::cli {
 namespace {
@@ -53,17 +56,9 @@ std::string verdict(Agreement agreement) {
   return "cannot_tell";
 }
 
-// The name of the value that is wrong: the tap, and for attention's second output its own.
-std::string value_name(const Tap& tap, std::string_view output) {
-  return output == "lse" ? "attn_lse" : std::string(tap.name);
-}
-
 std::string place(const Tap& tap) {
   return tap.layer < 0 ? std::string() : " layer " + std::to_string(tap.layer);
 }
-
-// JSON has no infinity.
-Json number(double v) { return std::isfinite(v) ? Json(v) : Json(nullptr); }
 
 Json cause_json(const crosscheck::Cause& cause) {
   return {{"name", cause.name}, {"evidence", cause.evidence}};
@@ -106,11 +101,16 @@ class CrossCheck : public Command {
                    "tokens that follow each text, the likeliest ones; default 16");
     parser.flag("--selftest", self_test_,
                 "plant each known fault in the device's path, and see that it is caught and named");
+    parser.text_option("--html", html_,
+                       "write the report to this file: a page that needs nothing else, with how "
+                       "near each op of each token came to its tolerance");
+    parser.flag("--detail", detail_, "with --json: list every check, token by token");
     output_.declare(parser);
   }
 
   void run(Console& console) override {
     output_.apply(console);
+    check_usage();
     OpenedModel opened(model_.take_model(0), console);
     const std::vector<std::vector<std::int32_t>> texts = read_texts(opened);
     Engine engine(opened, model_, console);
@@ -121,6 +121,8 @@ class CrossCheck : public Command {
     for (const auto& text : texts) engine.check_ids(text);
     const std::string kind =
         oracle_.chosen() ? oracle_.value : (engine.device().kind == "cpu" ? "ref" : "cpu");
+    std::optional<OutputFile> html;
+    if (html_.chosen()) html.emplace("--html", html_.value, opened.path());
     const auto reference = make_backend("ref", {});
     const auto oracle = kind == "ref" ? nullptr : make_backend(kind, {});
     const crosscheck::Sides sides{engine.backend(), oracle ? *oracle : *reference, *reference};
@@ -130,6 +132,7 @@ class CrossCheck : public Command {
         .chunk = kChunk,
         .kv_dtype = engine.kv_dtype(),
         .n_layers = model_.layers.value,
+        .detail = detail_ || html_.chosen(),
         .progress = [&](std::int64_t done, std::int64_t total) {
           console.bar("checking  token " + thousands(done) + " of " + thousands(total));
         }};
@@ -143,8 +146,11 @@ class CrossCheck : public Command {
         crosscheck::cross_check(sides, {engine.model(), *model}, options);
     console.bar("");
     const std::string names = engine.device().kind + " against " + kind;
+    Json report = document(opened, engine, kind, result);
+    if (html) html->write(cross_check_page(report, result.shadow, text(names, result)));
+    if (detail_) report["checks_detail"] = checks_detail(result.shadow);
     if (output_.json) {
-      console.document(document(opened, engine, kind, result));
+      console.document(report);
     } else {
       console.write(text(names, result));
     }
@@ -152,6 +158,14 @@ class CrossCheck : public Command {
   }
 
  private:
+  void check_usage() const {
+    if (detail_ && !output_.json) usage_error("--detail is for --json");
+    if (!self_test_) return;
+    if (detail_ || html_.chosen()) {
+      usage_error("--selftest has its own report: --html and --detail are for a single run");
+    }
+  }
+
   std::vector<std::vector<std::int32_t>> read_texts(OpenedModel& opened) const {
     const auto encoded = [&](std::string_view text) {
       return opened.tokenizer().encode(std::string(text), Specials::kUserDefined);
@@ -176,6 +190,16 @@ class CrossCheck : public Command {
            scientific(d.element.expected);
   }
 
+  // Nothing if nothing was checked.
+  static std::string widest_text(const crosscheck::ShadowResult& shadow) {
+    if (shadow.unsound_outputs.empty()) return "";
+    const crosscheck::Unsound& u = widest(shadow);
+    return "     widest: " + value_name(u.tap, u.output) + place(u.tap) + " at token " +
+           std::to_string(u.token) + " of seq " + std::to_string(u.seq) + ": the median bound is " +
+           scientific(100 * u.spread.median) + " % of the values' rms, " +
+           scientific(100 * u.spread.beyond) + " % of the bounds exceed the largest value\n";
+  }
+
   // At most 15 lines.
   static std::string text(const std::string& names, const CrossCheckResult& result) {
     const crosscheck::ShadowResult& shadow = result.shadow;
@@ -191,7 +215,8 @@ class CrossCheck : public Command {
     }
     if (result.agreement == Agreement::kCannotTell) {
       return "CANNOT TELL " + names + ": the bounds of " + thousands(shadow.n_unsound) + " of " +
-             thousands(shadow.n_checks) + " outputs are too wide to say anything\n";
+             thousands(shadow.n_checks) + " outputs are too wide to say anything\n" +
+             widest_text(shadow);
     }
     out = "FAIL " + names + ": " + counts + "\n";
     std::size_t shown = 0;
@@ -250,6 +275,7 @@ class CrossCheck : public Command {
             {"checks", shadow.n_checks},
             {"elements", shadow.n_elements},
             {"unsound", shadow.n_unsound},
+            {"unsound_outputs", unsound_outputs(shadow)},
             {"worst",
              {{"op", value_name(shadow.worst.tap, shadow.worst.output)},
               {"layer", shadow.worst.tap.layer},
@@ -314,6 +340,8 @@ class CrossCheck : public Command {
   Setting<std::string> oracle_;
   Setting<std::int64_t> tokens_{16};
   bool self_test_ = false;
+  Setting<std::string> html_;
+  bool detail_ = false;
 };
 
 }  // namespace
