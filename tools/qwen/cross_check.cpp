@@ -8,6 +8,7 @@
 #include "core/crosscheck/faults.h"
 #include "core/error.h"
 #include "tools/qwen/command.h"
+#include "tools/qwen/cross_check_against.h"
 #include "tools/qwen/cross_check_detail.h"
 #include "tools/qwen/cross_check_page.h"
 #include "tools/qwen/engine.h"
@@ -104,6 +105,7 @@ class CrossCheck : public Command {
     parser.text_option("--html", html_,
                        "write the report to this file: a page that needs nothing else, with how "
                        "near each op of each token came to its tolerance");
+    parser.text_option("--against", against_, kAgainstHelp);
     parser.flag("--detail", detail_, "with --json: list every check, token by token");
     output_.declare(parser);
   }
@@ -112,6 +114,10 @@ class CrossCheck : public Command {
     output_.apply(console);
     check_usage();
     OpenedModel opened(model_.take_model(0), console);
+    if (against_.chosen()) {
+      Engine engine(opened, model_, console);
+      return run_against(console, opened, engine, against_.value, output_.json);
+    }
     const std::vector<std::vector<std::int32_t>> texts = read_texts(opened);
     Engine engine(opened, model_, console);
     if (engine.device().kind == "ref") {
@@ -159,6 +165,12 @@ class CrossCheck : public Command {
 
  private:
   void check_usage() const {
+    if (against_.chosen() && (text_.prompt.chosen() || text_.file.chosen() || text_.ids.chosen() ||
+                              oracle_.chosen() || tokens_.from_option() || self_test_ || detail_ ||
+                              html_.chosen() || model_.layers.chosen())) {
+      usage_error("--against has its own text, its own report and no oracle",
+                  "leave out -p, -f, --ids, -n, --oracle, --layers, --selftest, --html, --detail");
+    }
     if (detail_ && !output_.json) usage_error("--detail is for --json");
     if (!self_test_) return;
     if (detail_ || html_.chosen()) {
@@ -341,6 +353,7 @@ class CrossCheck : public Command {
   Setting<std::int64_t> tokens_{16};
   bool self_test_ = false;
   Setting<std::string> html_;
+  Setting<std::string> against_;
   bool detail_ = false;
 };
 
