@@ -48,8 +48,9 @@ function header() {
   };
   if (data.logits) {
     const l = data.logits;
-    facts.Logits = `KL ${figure(l.kl_mean)} mean, ${figure(l.kl_max)} most; the likeliest token ` +
-        `agrees for ${figure(100 * l.top1_agree)} %; ${l.flips} flips, ${l.flips_explained} explained`;
+    facts.Logits = `KL ${figure(l.kl_mean)} mean, ${figure(l.kl_max)} most; the likeliest ` +
+        `token agrees for ${figure(100 * l.top1_agree)} %; ${l.flips} flips, ` +
+        `${l.flips_explained} explained`;
   }
   const list = document.getElementById('facts');
   for (const [name, value] of Object.entries(facts)) {
@@ -146,12 +147,13 @@ function tokenPicker(tokens, changed) {
 }
 
 function legend() {
-  const bar = element('div', {class: 'legend'}, 'error / tolerance', '10⁻³');
+  const bar = element('div', {class: 'legend'}, element('span', {}, 'error / tolerance: 10⁻³'));
   for (let log = -3; log <= 3; ++log) {
     bar.append(element('i', {style: 'background-image: linear-gradient(' + colour(log) + ',' +
                                     colour(log) + ')'}));
   }
-  bar.append('10³', '· ✕ fails · ? cannot be told · = the same bits');
+  bar.append(element('span', {}, '10³'),
+             element('span', {}, '✕ fails · ? cannot be told · = the same bits'));
   return bar;
 }
 
@@ -211,9 +213,11 @@ function heatMap() {
       const at = chosen >= 0 ? tokenText(tokens[chosen]) :
           check.at === undefined ? 'all tokens' : 'worst at ' + tokenText(tokens[check.at]);
       const none = check.code === kNone;
-      td.textContent = none ? '' : check.unsound ? '?' : check.log > 0 ? '✕' : check.same ? '=' : '';
+      td.textContent = none ? '' : check.unsound ? '?' : check.log > 0 ? '✕' :
+          check.same ? '=' : '';
       td.style.backgroundImage =
           none ? '' : `linear-gradient(${colour(check.log)}, ${colour(check.log)})`;
+      td.style.color = Math.abs(check.log) > 1.5 ? 'var(--page)' : '';
       td.setAttribute('aria-label', `${layerText(cell.layer)} · ${cell.op} · ${at}: ` +
                                     checkText(check));
     }
@@ -265,22 +269,25 @@ function exactStrip() {
 
 // Of the points [layer, drift], on a log scale.
 function curve(points, x, y, kind) {
-  return shape('polyline', {class: kind, points: points.map(p => `${x(p[0])},${y(p[1])}`).join(' ')});
+  const text = points.map(p => `${x(p[0])},${y(p[1])}`).join(' ');
+  return shape('polyline', {class: kind, points: text});
 }
 
 function driftCurves() {
-  const drift = data.drift;
-  if (!drift || drift.length === 0) return;
+  const drift = data.drift || [];
+  const logs = drift.flatMap(d => [d.path, 3 * d.twins]).filter(v => v > 0).map(Math.log10);
+  if (logs.length === 0) return;
   const key = d => d.seq + ' ' + d.token;
   const tokens = [...new Map(drift.map(d => [key(d), [d.seq, d.token]])).values()];
   const made = section('Drift by layer', 'Each path by itself on the same tokens: how far it is ' +
                        'from the oracle (solid orange), beside the largest of the twins that ' +
                        'round at random (blue), and three times that (dashed), the limit.');
   const [width, height, left, bottom] = [900, 260, 70, 24];
-  const values = drift.flatMap(d => [d.path, 3 * d.twins]).filter(v => v > 0);
-  const low = Math.floor(Math.log10(Math.min(...values))), high = Math.ceil(Math.log10(Math.max(...values)));
+  const low = Math.floor(logs.reduce((a, b) => Math.min(a, b)));
+  const high = Math.ceil(logs.reduce((a, b) => Math.max(a, b)));
   const layers = [...new Set(drift.map(d => d.layer))].sort((a, b) => a - b);
-  const x = layer => left + (width - left - 10) * layers.indexOf(layer) / Math.max(1, layers.length - 1);
+  const x = layer => left + (width - left - 10) * layers.indexOf(layer) /
+      Math.max(1, layers.length - 1);
   const y = v => 10 + (height - bottom - 10) *
       (high - Math.max(low, Math.log10(v))) / Math.max(1, high - low);
   const chart = shape('svg', {viewBox: `0 0 ${width} ${height}`, role: 'img'});
@@ -289,9 +296,9 @@ function driftCurves() {
     const rows = layers.map(layer => {
       const here = drift.filter(d => d.layer === layer &&
                                 (chosen < 0 || key(d) === tokens[chosen].join(' ')));
-      const most = what => Math.max(0, ...here.map(d => d[what]));
-      return {layer, path: most('path'), twins: most('twins'),
-              over: Math.max(0, ...here.map(d => d.twins > 0 ? d.path / d.twins : 0))};
+      const most = value => here.reduce((a, d) => Math.max(a, value(d)), 0);
+      return {layer, path: most(d => d.path), twins: most(d => d.twins),
+              over: most(d => d.twins > 0 ? d.path / d.twins : 0)};
     });
     chart.replaceChildren();
     for (let decade = low; decade <= high; ++decade) {
