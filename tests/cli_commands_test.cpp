@@ -173,9 +173,9 @@ TEST_F(CliCommands, CrossCheck) {
   Args with_json = args;
   with_json.push_back("--json");
   const Json json = qwen(with_json).json();
-  expect_keys(json,
-              {"schema", "verdict", "model", "device", "oracle", "tokens", "checks", "elements",
-               "unsound", "worst", "load", "logits", "drift", "first_divergence", "divergences"});
+  expect_keys(json, {"schema", "verdict", "model", "device", "oracle", "tokens", "checks",
+                     "elements", "unsound", "unsound_outputs", "worst", "load", "fused", "logits",
+                     "drift", "first_divergence", "divergences"});
   EXPECT_EQ(json["verdict"], "agree");
   EXPECT_EQ(json["oracle"], "ref");
   EXPECT_EQ(json["first_divergence"], nullptr);

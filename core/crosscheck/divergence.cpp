@@ -44,13 +44,7 @@ void locate(Divergence& d, const Op& op, const Tensor& output, std::span<const T
     d.token = tokens[row].pos;
     d.seq = tokens[row].seq;
   }
-  rest %= per_row;
-  for (int k = 1; k < output.rank; ++k) {
-    std::int64_t inner = 1;
-    for (int m = k + 1; m < output.rank; ++m) inner *= output.shape[m];
-    d.coords.push_back(rest / inner);
-    rest %= inner;
-  }
+  d.coords = coords_in_row(output, rest);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <functional>
 #include <limits>
+#include <numeric>
 #include <optional>
 
 #include "core/half.h"
@@ -20,6 +21,8 @@ constexpr std::uint64_t kSampled = 64;
 // Elements that passed by an upper limit of their ratio, of which it is computed to find the worst.
 // With more the figure gets hardly better, and each costs as much as an element of a product.
 constexpr int kWorstTried = 32;
+// Elements of a row of a product that passed by such a limit, of which it is computed.
+constexpr std::ptrdiff_t kRowTried = 8;
 
 double value(const Tensor& t, std::int64_t i) {
   switch (t.dtype) {
@@ -53,6 +56,8 @@ class Bounds {
     }
   }
   explicit Bounds(std::vector<double> given) { sums_[0] = std::move(given); }
+  // True if at() costs as much as an element of a product.
+  bool cost_much() const { return !gemms_.empty(); }
   // Of element i of an output.
   double at_least(std::size_t output, std::int64_t i) const {
     if (gemms_.empty()) return sums_[output][static_cast<std::size_t>(i)];
@@ -94,10 +99,8 @@ void note_failure(Judgement& j, const Element& e, std::int64_t per_row) {
   if (j.failed.size() < Judgement::kMaxListed) j.failed.push_back(e.index);
 }
 
-// Whether the check says too little: values that are not finite, bounds beyond the range of the
-// values for more than a few elements, or half of the bounds wide beside the values. The spread of
-// some sampled values stands for that of all.
-bool is_unsound(const Tensor& expected, Bounds& bounds, std::size_t output) {
+// The spread of some sampled values stands for that of all.
+Spread spread_of(const Tensor& expected, Bounds& bounds, std::size_t output) {
   const std::int64_t n = expected.size();
   double squares = 0;
   double largest = 0;
@@ -107,11 +110,10 @@ bool is_unsound(const Tensor& expected, Bounds& bounds, std::size_t output) {
     largest = std::max(largest, std::abs(v));
   }
   const double rms = std::sqrt(squares / static_cast<double>(n));
-  if (!std::isfinite(rms)) return true;
-  if (rms == 0) return false;
+  if (!std::isfinite(rms)) return {.median = kInfinity};
+  if (rms == 0) return {};
   std::int64_t too_wide = 0;
   for (std::int64_t i = 0; i < n; ++i) too_wide += !(bounds.at_least(output, i) <= largest);
-  if (static_cast<double>(too_wide) > kMaxSpread * static_cast<double>(n)) return true;
   std::vector<double> sampled;
   for (std::uint64_t k = 0; k < std::min<std::uint64_t>(kSampled, static_cast<std::uint64_t>(n));
        ++k) {
@@ -119,7 +121,36 @@ bool is_unsound(const Tensor& expected, Bounds& bounds, std::size_t output) {
   }
   const auto middle = sampled.begin() + static_cast<std::ptrdiff_t>(sampled.size() / 2);
   std::nth_element(sampled.begin(), middle, sampled.end());
-  return !(*middle <= kMaxSpread * rms);
+  return {.median = *middle / rms,
+          .beyond = static_cast<double>(too_wide) / static_cast<double>(n)};
+}
+
+Row judge_row(const Tensor& expected, const Tensor& got, Bounds& bounds, std::size_t output,
+              std::int64_t row) {
+  if (same_bits(expected, got, row, row + 1)) return {};
+  const std::int64_t begin = row * row_size(got);
+  const auto element = [&](std::int64_t i) {
+    return Element{i, value(got, i), value(expected, i), bounds.at_least(output, i)};
+  };
+  std::vector<std::int64_t> order(static_cast<std::size_t>(row_size(got)));
+  std::iota(order.begin(), order.end(), begin);
+  if (bounds.cost_much()) {
+    // What may have failed, and of the rest the largest errors: the bounds differ less.
+    const auto rest = std::partition(order.begin(), order.end(),
+                                     [&](std::int64_t i) { return element(i).ratio() > 1; });
+    const auto end = rest + std::min<std::ptrdiff_t>(kRowTried, order.end() - rest);
+    std::partial_sort(rest, end, order.end(), [&](std::int64_t a, std::int64_t b) {
+      return element(a).error() > element(b).error();
+    });
+    order.erase(end, order.end());
+  }
+  Row judged{.worst = {.index = begin}, .same_bits = false};
+  for (const std::int64_t i : order) {
+    Element e = element(i);
+    e.tolerance = bounds.at(output, i);
+    if (e.ratio() > judged.worst.ratio()) judged.worst = e;
+  }
+  return judged;
 }
 
 Judgement judge_numbers(const Tensor& expected, const Tensor& got, Bounds& bounds,
@@ -150,8 +181,9 @@ Judgement judge_numbers(const Tensor& expected, const Tensor& got, Bounds& bound
     e.tolerance = bounds.at(output, e.index);
     if (e.ratio() > j.worst.ratio()) j.worst = e;
   }
-  if (j.verdict == Verdict::kPass && is_unsound(expected, bounds, output)) {
-    j.verdict = Verdict::kUnsound;
+  if (j.verdict == Verdict::kPass) {
+    j.spread = spread_of(expected, bounds, output);
+    if (!j.spread.sound()) j.verdict = Verdict::kUnsound;
   }
   return j;
 }
@@ -170,6 +202,8 @@ double Element::ratio() const {
   return tolerance > 0 ? error() / tolerance : kInfinity;
 }
 
+bool Spread::sound() const { return median <= kMaxSpread && beyond <= kMaxSpread; }
+
 bool is_bit_exact(const Op& op) {
   return std::holds_alternative<KvWrite>(op) || std::holds_alternative<Sample>(op) ||
          std::holds_alternative<Advance>(op);
@@ -187,6 +221,23 @@ Judgement compare_bits(const Tensor& expected, const Tensor& got) {
   return j;
 }
 
+std::vector<std::int64_t> coords_in_row(const Tensor& output, std::int64_t index) {
+  std::vector<std::int64_t> coords;
+  std::int64_t inner = row_size(output);
+  std::int64_t rest = index % inner;
+  for (int k = 1; k < output.rank; ++k) {
+    inner /= output.shape[k];
+    coords.push_back(rest / inner);
+    rest %= inner;
+  }
+  return coords;
+}
+
+bool same_bits(const Tensor& a, const Tensor& b, std::int64_t begin, std::int64_t end) {
+  const Tensor x = a.slice(begin, end);
+  return std::memcmp(x.data, b.slice(begin, end).data, x.bytes()) == 0;
+}
+
 std::int64_t scattered(std::uint64_t k, std::int64_t n) {
   return static_cast<std::int64_t>((k * 0x9e3779b97f4a7c15u >> 11) % static_cast<std::uint64_t>(n));
 }
@@ -197,8 +248,8 @@ Judgement judge(const Tensor& expected, const Tensor& got, std::vector<double> g
 }
 
 std::vector<Judgement> judge(const Op& op, const std::vector<Tensor>& expected,
-                             const std::vector<Tensor>& got,
-                             const std::vector<Contract>& contracts) {
+                             const std::vector<Tensor>& got, const std::vector<Contract>& contracts,
+                             bool by_row) {
   Op names = op;
   std::vector<Judgement> all;
   std::optional<Bounds> bounds;
@@ -209,6 +260,10 @@ std::vector<Judgement> judge(const Op& op, const std::vector<Tensor>& expected,
     all.push_back(bounds ? judge_numbers(expected[n], got[n], *bounds, n)
                          : compare_bits(expected[n], got[n]));
     all.back().output = operand.name;
+    if (!by_row || !bounds) continue;
+    for (std::int64_t row = 0; row < got[n].shape[0]; ++row) {
+      all.back().rows.push_back(judge_row(expected[n], got[n], *bounds, n, row));
+    }
   }
   return all;
 }

@@ -29,6 +29,21 @@ struct Element {
   double ratio() const;
 };
 
+// What is found out about one row of an output: a token's.
+struct Row {
+  // Of the largest ratio. That is beyond 1 if and only if the row failed. Of a product's row that
+  // passed, the worst among the elements of largest error: a bound costs as much as an element.
+  Element worst = {};
+  bool same_bits = true;  // all elements have the expected bits
+};
+
+// How wide the bounds of an output are beside its values.
+struct Spread {
+  double median = 0;  // median bound over root mean square of the values; infinite if these are not
+  double beyond = 0;  // share of the elements whose bound exceeds the largest value
+  bool sound() const;
+};
+
 // What is found out about one output of one op.
 struct Judgement {
   std::string_view output = {};  // "out", "lse", ...
@@ -41,15 +56,17 @@ struct Judgement {
   Element first = {};
   std::vector<std::int64_t> failed = {};  // indices, at most kMaxListed
   static constexpr std::size_t kMaxListed = 4096;
+  Spread spread = {};          // where all passed
+  std::vector<Row> rows = {};  // if asked for, and not bit-exact
 };
 
 // `op` lies in host memory and holds its inputs as they were before it ran; its outputs are
 // `expected`, one tensor per written operand, in order, as an exact run leaves them, and `got`, as
 // the judged run left them. The bound is the sum of the bounds of `contracts`. Ops of
-// is_bit_exact() are compared bit for bit.
+// is_bit_exact() are compared bit for bit. `by_row` asks for Judgement::rows.
 std::vector<Judgement> judge(const Op& op, const std::vector<Tensor>& expected,
-                             const std::vector<Tensor>& got,
-                             const std::vector<Contract>& contracts);
+                             const std::vector<Tensor>& got, const std::vector<Contract>& contracts,
+                             bool by_row = false);
 
 // One tensor, by given bounds of its elements.
 Judgement judge(const Tensor& expected, const Tensor& got, std::vector<double> bounds);
@@ -59,6 +76,12 @@ std::int64_t scattered(std::uint64_t k, std::int64_t n);
 
 // The same for one tensor, bit for bit.
 Judgement compare_bits(const Tensor& expected, const Tensor& got);
+
+// Where element `index` of an output stands in its row: (column), (head, d), ...
+std::vector<std::int64_t> coords_in_row(const Tensor& output, std::int64_t index);
+
+// Whether rows [begin, end) of the outermost dimension have the same bits.
+bool same_bits(const Tensor& a, const Tensor& b, std::int64_t begin, std::int64_t end);
 
 // Ops that every backend must compute with the same bits, in tensors that are compared whole.
 bool is_bit_exact(const Op& op);

@@ -42,6 +42,7 @@ void Shadow::begin(const Plan& oracle_plan, std::span<const TokenInput> tokens) 
   for (std::size_t i = 0; i < tokens_.size(); ++i) {
     if (tokens_[i].wants_logits) rows_.push_back(i);
   }
+  log_.begin({tokens_, rows_});
   next_ = 0;
   ledgers_.clear();
   check_step();
@@ -136,6 +137,7 @@ void Shadow::compare_given(const Operand& theirs, const Operand& ours, const Tap
   sides_.path.read(got.data, *theirs.tensor);
   ++result_.n_checks;
   result_.n_elements += got.size();
+  if (detail_) log_.add_bits(tap, ours.name, *ours.tensor, got);
   if (std::memcmp(got.data, ours.tensor->data, got.bytes()) == 0) return;
   Judgement j = compare_bits(*ours.tensor, got);
   j.output = ours.name;
@@ -187,18 +189,22 @@ void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<
   const Contract contract = sides_.path.contract(path_op);
   std::vector<Tensor> expected = exact_run(sides_.oracle);
   std::vector<Judgement> all =
-      judge(inputs_, expected, got, {contract, sides_.oracle.contract(inputs_)});
+      judge(inputs_, expected, got, {contract, sides_.oracle.contract(inputs_)}, detail_);
   const auto failed = [](const Judgement& j) { return j.verdict == Verdict::kFail; };
   if (std::any_of(all.begin(), all.end(), failed) && &sides_.oracle != &sides_.reference) {
     expected = exact_run(sides_.reference);
-    all = judge(inputs_, expected, got, {contract});
+    all = judge(inputs_, expected, got, {contract}, detail_);
   }
   int cause = -1;
   for (std::size_t i = 0; i < all.size(); ++i) {
     const Judgement& j = all[i];
     ++result_.n_checks;
     result_.n_elements += j.n_elements;
-    if (j.verdict == Verdict::kUnsound) ++result_.n_unsound;
+    if (detail_) keep(j, tap, contract, expected[i], got[i]);
+    if (j.verdict == Verdict::kUnsound) {
+      ++result_.n_unsound;
+      note_unsound(result_.unsound_outputs, tap, j, tokens_.front());
+    }
     if (!failed(j)) {
       if (j.worst.ratio() > result_.worst.element.ratio()) {
         result_.worst = {tap, j.output, j.worst};
@@ -213,6 +219,17 @@ void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<
                   : hypotheses_.add_site({inputs_, path_op, tap, got, i, j.failed});
     }
     diverges(j, inputs_, tap, got[i], cause);
+  }
+}
+
+void Shadow::keep(const Judgement& judgement, const Tap& tap, const Contract& contract,
+                  const Tensor& expected, const Tensor& got) {
+  if (const auto* op = std::get_if<KvWrite>(&inputs_)) {
+    log_.add_cache(tap, judgement.output, *op, expected, got);
+  } else if (is_bit_exact(inputs_)) {
+    log_.add_bits(tap, judgement.output, expected, got);
+  } else {
+    log_.add(tap, judgement, contract, got);
   }
 }
 
@@ -235,6 +252,10 @@ void Shadow::end() {
     for (std::size_t i = 0; i < all.size(); ++i) {
       ++result_.n_checks;
       result_.n_elements += all[i].n_elements;
+      if (detail_) {
+        const Tensor& ours = i == 0 ? layer.ours.k_cache : layer.ours.v_cache;
+        log_.add_cache({"kv_ledger", layer.tap.layer}, all[i].output, layer.ours, ours, got[i]);
+      }
       if (all[i].verdict != Verdict::kFail) continue;
       const int cause = hypotheses_.add_known(
           layer.tap, {"another op wrote to this layer's cache",
@@ -248,6 +269,8 @@ void Shadow::end() {
 
 ShadowResult Shadow::result() const {
   ShadowResult result = result_;
+  result.judged = log_.judged();
+  result.checks = log_.checks();
   for (std::size_t i = 0; i < causes_.size(); ++i) {
     result.divergences[i].cause = hypotheses_.cause(causes_[i]);
   }

@@ -11,6 +11,7 @@
 #include "core/backend.h"
 #include "core/crosscheck/attest.h"
 #include "core/crosscheck/cause.h"
+#include "core/crosscheck/checks.h"
 #include "core/crosscheck/divergence.h"
 #include "core/crosscheck/judge.h"
 #include "core/crosscheck/sides.h"
@@ -29,14 +30,20 @@ struct ShadowResult {
   std::int64_t n_checks = 0;    // outputs judged
   std::int64_t n_elements = 0;  // and their elements
   std::int64_t n_unsound = 0;   // outputs whose bounds say nothing
+  std::vector<Unsound> unsound_outputs = {};
   Worst worst;
   // In the order in which they happened: every failed output of every op.
   std::vector<Divergence> divergences;
+  // Of all outputs, if asked for.
+  std::vector<Judged> judged = {};
+  std::vector<Check> checks = {};
 };
 
 class Shadow : public Observer {
  public:
-  explicit Shadow(const Sides& sides) : sides_(sides), hypotheses_(sides) {}
+  // `detail`: every check is kept for the result. That costs time and memory.
+  explicit Shadow(const Sides& sides, bool detail = false)
+      : sides_(sides), hypotheses_(sides), detail_(detail) {}
 
   // From now on ops are computed from the constants that the path has instead of those that were
   // found wrong: that has been reported, and must not hide what else is wrong with these ops.
@@ -73,6 +80,8 @@ class Shadow : public Observer {
   void compare_given(const Operand& theirs, const Operand& ours, const Tap& tap);
   std::vector<Tensor> read_outputs(const Op& path_op);
   void judge_outputs(const Op& path_op, const Tap& tap, const std::vector<Tensor>& got);
+  void keep(const Judgement& judgement, const Tap& tap, const Contract& contract,
+            const Tensor& expected, const Tensor& got);
   void diverges(const Judgement& judgement, const Op& op, const Tap& tap, const Tensor& output,
                 int cause);
 
@@ -88,6 +97,8 @@ class Shadow : public Observer {
   Hypotheses hypotheses_;
   ShadowResult result_;
   std::vector<int> causes_;  // of result_.divergences: classes of hypotheses_
+  bool detail_;
+  CheckLog log_;
 };
 
 }  // namespace qwen::crosscheck

@@ -3,15 +3,19 @@
 #include "core/crosscheck/cross_check.h"
 
 #include <algorithm>
-#include <cmath>
+#include <optional>
 
 #include "core/crosscheck/faults.h"
 #include "core/error.h"
 #include "tools/qwen/command.h"
+#include "tools/qwen/cross_check_against.h"
+#include "tools/qwen/cross_check_detail.h"
 #include "tools/qwen/cross_check_free.h"
+#include "tools/qwen/cross_check_page.h"
 #include "tools/qwen/engine.h"
 #include "tools/qwen/format.h"
 #include "tools/qwen/input.h"
+#include "tools/qwen/output_file.h"
 
 namespace qwen::cli {
 namespace {
@@ -54,17 +58,9 @@ std::string verdict(Agreement agreement) {
   return "cannot_tell";
 }
 
-// The name of the value that is wrong: the tap, and for attention's second output its own.
-std::string value_name(const Tap& tap, std::string_view output) {
-  return output == "lse" ? "attn_lse" : std::string(tap.name);
-}
-
 std::string place(const Tap& tap) {
   return tap.layer < 0 ? std::string() : " layer " + std::to_string(tap.layer);
 }
-
-// JSON has no infinity.
-Json number(double v) { return std::isfinite(v) ? Json(v) : Json(nullptr); }
 
 Json cause_json(const crosscheck::Cause& cause) {
   return {{"name", cause.name}, {"evidence", cause.evidence}};
@@ -112,12 +108,22 @@ class CrossCheck : public Command {
         "each side alone; default: shadow, and if that agrees free on the same tokens");
     parser.flag("--selftest", self_test_,
                 "plant each known fault in the device's path, and see that it is caught and named");
+    parser.text_option("--html", html_,
+                       "write the report to this file: a page that needs nothing else, with how "
+                       "near each op of each token came to its tolerance");
+    parser.text_option("--against", against_, kAgainstHelp);
+    parser.flag("--detail", detail_, "with --json: list every check, token by token");
     output_.declare(parser);
   }
 
   void run(Console& console) override {
     output_.apply(console);
+    check_usage();
     OpenedModel opened(model_.take_model(0), console);
+    if (against_.chosen()) {
+      Engine engine(opened, model_, console);
+      return run_against(console, opened, engine, against_.value, output_.json);
+    }
     const std::vector<std::vector<std::int32_t>> texts = read_texts(opened);
     Engine engine(opened, model_, console);
     if (engine.device().kind == "ref") {
@@ -127,6 +133,8 @@ class CrossCheck : public Command {
     for (const auto& text : texts) engine.check_ids(text);
     const std::string kind =
         oracle_.chosen() ? oracle_.value : (engine.device().kind == "cpu" ? "ref" : "cpu");
+    std::optional<OutputFile> html;
+    if (html_.chosen()) html.emplace("--html", html_.value, opened.path());
     const auto reference = make_backend("ref", {});
     const auto oracle = kind == "ref" ? nullptr : make_backend(kind, {});
     // The twins of the reference would take hours.
@@ -140,13 +148,13 @@ class CrossCheck : public Command {
         .n_layers = model_.layers.value,
         .mode = mode(),
         .twins = twins.get(),
+        .detail = detail_ || html_.chosen(),
         .progress = [&](std::int64_t done, std::int64_t total) {
           console.bar("checking  token " + thousands(done) + " of " + thousands(total));
         }};
     const auto open = [&]() -> std::unique_ptr<ModelFile> {
       return std::make_unique<GgufModelFile>(opened.gguf());
     };
-    if (self_test_ && mode_.chosen()) usage_error("--selftest has no modes", "leave --mode out");
     if (self_test_) return report(console, crosscheck::self_test(sides, open, options));
     const auto file = open();
     const auto model = naming_file(opened.path(), [&] { return load_model(*file, sides.oracle); });
@@ -154,8 +162,11 @@ class CrossCheck : public Command {
         crosscheck::cross_check(sides, {engine.model(), *model, *file}, options);
     console.bar("");
     const std::string names = engine.device().kind + " against " + kind;
+    Json report = document(opened, engine, kind, result);
+    if (html) html->write(cross_check_page(report, result.shadow, text(names, result)));
+    if (detail_) report["checks_detail"] = checks_detail(result.shadow);
     if (output_.json) {
-      console.document(document(opened, engine, kind, result));
+      console.document(report);
     } else {
       console.write(text(names, result) + (result.free ? free_text(*result.free) : ""));
     }
@@ -163,6 +174,22 @@ class CrossCheck : public Command {
   }
 
  private:
+  void check_usage() const {
+    if (against_.chosen() && (text_.prompt.chosen() || text_.file.chosen() || text_.ids.chosen() ||
+                              oracle_.chosen() || mode_.chosen() || tokens_.from_option() ||
+                              self_test_ || detail_ || html_.chosen() || model_.layers.chosen())) {
+      usage_error(
+          "--against has its own text, its own report and no oracle",
+          "leave out -p, -f, --ids, -n, --oracle, --mode, --layers, --selftest, --html, --detail");
+    }
+    if (detail_ && !output_.json) usage_error("--detail is for --json");
+    if (!self_test_) return;
+    if (mode_.chosen()) usage_error("--selftest has no modes", "leave --mode out");
+    if (detail_ || html_.chosen()) {
+      usage_error("--selftest has its own report: --html and --detail are for a single run");
+    }
+  }
+
   crosscheck::Mode mode() const {
     if (self_test_) return crosscheck::Mode::kShadow;
     if (!mode_.chosen()) return crosscheck::Mode::kBoth;
@@ -194,6 +221,16 @@ class CrossCheck : public Command {
            scientific(d.element.expected);
   }
 
+  // Nothing if nothing was checked.
+  static std::string widest_text(const crosscheck::ShadowResult& shadow) {
+    if (shadow.unsound_outputs.empty()) return "";
+    const crosscheck::Unsound& u = widest(shadow);
+    return "     widest: " + value_name(u.tap, u.output) + place(u.tap) + " at token " +
+           std::to_string(u.token) + " of seq " + std::to_string(u.seq) + ": the median bound is " +
+           scientific(100 * u.spread.median) + " % of the values' rms, " +
+           scientific(100 * u.spread.beyond) + " % of the bounds exceed the largest value\n";
+  }
+
   // At most 15 lines.
   static std::string text(const std::string& names, const CrossCheckResult& result) {
     const crosscheck::ShadowResult& shadow = result.shadow;
@@ -212,7 +249,8 @@ class CrossCheck : public Command {
     }
     if (result.agreement == Agreement::kCannotTell) {
       return "CANNOT TELL " + names + ": the bounds of " + thousands(shadow.n_unsound) + " of " +
-             thousands(shadow.n_checks) + " outputs are too wide to say anything\n";
+             thousands(shadow.n_checks) + " outputs are too wide to say anything\n" +
+             widest_text(shadow);
     }
     out = "FAIL " + names + ": " + counts + "\n";
     std::size_t shown = 0;
@@ -272,6 +310,7 @@ class CrossCheck : public Command {
             {"checks", shadow.n_checks},
             {"elements", shadow.n_elements},
             {"unsound", shadow.n_unsound},
+            {"unsound_outputs", unsound_outputs(shadow)},
             {"worst",
              {{"op", value_name(shadow.worst.tap, shadow.worst.output)},
               {"layer", shadow.worst.tap.layer},
@@ -345,6 +384,9 @@ class CrossCheck : public Command {
   Setting<std::string> mode_;
   Setting<std::int64_t> tokens_{16};
   bool self_test_ = false;
+  Setting<std::string> html_;
+  Setting<std::string> against_;
+  bool detail_ = false;
 };
 
 }  // namespace

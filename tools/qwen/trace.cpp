@@ -1,14 +1,9 @@
 #include "tools/qwen/trace.h"
 
-#include <sys/stat.h>
-
-#include <cerrno>
-#include <cstring>
 #include <variant>
 #include <vector>
 
 #include "tools/qwen/candidates.h"
-#include "tools/qwen/parser.h"
 #include "tools/qwen/profile.h"
 
 namespace qwen::cli {
@@ -16,26 +11,10 @@ namespace {
 
 constexpr std::size_t kCandidates = 5;
 
-// Also under another name; false if one is not there.
-bool same_file(const std::string& a, const std::string& b) {
-  struct stat x {};
-  struct stat y {};
-  return stat(a.c_str(), &x) == 0 && stat(b.c_str(), &y) == 0 && x.st_dev == y.st_dev &&
-         x.st_ino == y.st_ino;
-}
-
 }  // namespace
 
 Trace::Trace(const std::string& path, bool ops, const std::string& model_path)
-    : path_(path), ops_(ops) {
-  // Opening it would empty the file that the weights are mapped from.
-  if (same_file(path, model_path)) usage_error("--trace " + path + " is the model");
-  file_.reset(std::fopen(path.c_str(), "we"));
-  if (file_ != nullptr) return;
-  throw Error({.exit = Exit::kUsage,
-               .code = "cannot_write",
-               .message = "--trace " + path + ": " + std::strerror(errno)});
-}
+    : ops_(ops), file_("--trace", path, model_path) {}
 
 void Trace::load(const Json& facts) {
   Json out{{"type", "load"}};
@@ -99,14 +78,7 @@ void Trace::token(const Sample& op) {
 }
 
 void Trace::line(const Json& json) {
-  const std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-  // Flushed line by line: a trace is most wanted when the run ends badly.
-  if (std::fwrite(text.data(), 1, text.size(), file_.get()) == text.size() &&
-      std::fflush(file_.get()) == 0) {
-    return;
-  }
-  throw Error(
-      {.code = "cannot_write", .message = "--trace " + path_ + ": " + std::strerror(errno)});
+  file_.write(json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 }  // namespace qwen::cli

@@ -2,13 +2,12 @@
 #pragma once
 
 #include <chrono>
-#include <cstdio>
-#include <memory>
 #include <string>
 
 #include "core/backend.h"
 #include "core/tokenizer/tokenizer.h"
 #include "tools/qwen/console.h"
+#include "tools/qwen/output_file.h"
 
 namespace qwen::cli {
 
@@ -27,15 +26,11 @@ class Trace : public Observer {
   void after(const Op& op, const Tap& tap) override;
 
  private:
-  struct Close {
-    void operator()(std::FILE* file) const { std::fclose(file); }
-  };
   void line(const Json& json);
   void token(const Sample& op);
 
-  std::string path_;
   bool ops_;
-  std::unique_ptr<std::FILE, Close> file_;
+  OutputFile file_;
   Backend* backend_ = nullptr;
   const Tokenizer* tokenizer_ = nullptr;
   std::chrono::steady_clock::time_point op_start_;

@@ -1,0 +1,98 @@
+#include "tools/qwen/cross_check_detail.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace qwen::cli {
+namespace {
+
+using crosscheck::Check;
+using crosscheck::Judged;
+using crosscheck::Unsound;
+using crosscheck::Verdict;
+
+Json layer_json(const Tap& tap) { return tap.layer < 0 ? Json(nullptr) : Json(tap.layer); }
+
+Json contract_json(const Contract& c) {
+  return {{"sum_depth", c.sum_depth},     {"value_sum_depth", c.value_sum_depth},
+          {"truncates", c.truncates},     {"input_unit", c.input_unit},
+          {"weight_unit", c.weight_unit}, {"probability_unit", c.probability_unit},
+          {"input_step", c.input_step}};
+}
+
+const char* verdict_name(Verdict verdict) {
+  if (verdict == Verdict::kFail) return "fail";
+  return verdict == Verdict::kUnsound ? "unsound" : "pass";
+}
+
+// `first` is the first of the output's checks.
+Json judged_json(const Judged& judged, const Check* first) {
+  Json out{{"op", value_name(judged.tap, judged.output)},
+           {"layer", layer_json(judged.tap)},
+           {"output", judged.output},
+           {"shape", judged.shape},
+           {"contract", nullptr},
+           {"verdict", verdict_name(judged.verdict)}};
+  if (judged.contract) {
+    std::int64_t per_row = 1;
+    for (std::size_t k = 1; k < judged.shape.size(); ++k) per_row *= judged.shape[k];
+    const Check& worst = first[judged.worst.index / per_row];
+    out["contract"] = contract_json(*judged.contract);
+    out["seq"] = worst.seq;
+    out["token"] = worst.token;
+    out["coords"] = judged.coords;
+    out["error"] = number(judged.worst.error());
+    out["tolerance"] = number(judged.worst.tolerance);
+    out["ratio"] = number(judged.worst.ratio());
+    out["d"] = number(judged.spread);
+  }
+  Json tokens = Json::array();
+  for (std::size_t i = 0; i < judged.n_checks; ++i) {
+    const Check& c = first[i];
+    tokens.push_back({c.seq, c.token, number(c.ratio), c.same_bits});
+  }
+  out["tokens"] = std::move(tokens);
+  return out;
+}
+
+bool wider(const Unsound& a, const Unsound& b) { return a.spread.median > b.spread.median; }
+
+}  // namespace
+
+std::string value_name(const Tap& tap, std::string_view output) {
+  return output == "lse" ? "attn_lse" : std::string(tap.name);
+}
+
+const Unsound& widest(const crosscheck::ShadowResult& shadow) {
+  const auto& all = shadow.unsound_outputs;
+  return *std::min_element(all.begin(), all.end(), wider);
+}
+
+Json unsound_outputs(const crosscheck::ShadowResult& shadow) {
+  std::vector<Unsound> all = shadow.unsound_outputs;
+  std::stable_sort(all.begin(), all.end(), wider);
+  if (all.size() > kMaxUnsound) all.resize(kMaxUnsound);
+  Json out = Json::array();
+  for (const Unsound& u : all) {
+    out.push_back({{"op", value_name(u.tap, u.output)},
+                   {"layer", layer_json(u.tap)},
+                   {"seq", u.seq},
+                   {"token", u.token},
+                   {"d", number(u.spread.median)},
+                   {"beyond", u.spread.beyond},
+                   {"outputs", u.n}});
+  }
+  return out;
+}
+
+Json checks_detail(const crosscheck::ShadowResult& shadow) {
+  Json out = Json::array();
+  const Check* first = shadow.checks.data();
+  for (const Judged& judged : shadow.judged) {
+    out.push_back(judged_json(judged, first));
+    first += judged.n_checks;
+  }
+  return out;
+}
+
+}  // namespace qwen::cli

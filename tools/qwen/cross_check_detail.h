@@ -1,0 +1,33 @@
+// What a cross-check says about outputs one by one, as JSON.
+#pragma once
+
+#include <cmath>
+#include <string>
+#include <string_view>
+
+#include "core/crosscheck/shadow.h"
+#include "tools/qwen/console.h"
+
+namespace qwen::cli {
+
+// The name of the value that is judged: the tap, and for attention's second output its own.
+std::string value_name(const Tap& tap, std::string_view output);
+
+// JSON has no infinity.
+inline Json number(double v) { return std::isfinite(v) ? Json(v) : Json(nullptr); }
+
+// "unsound_outputs", widest first, at most kMaxUnsound:
+// [{"op","layer","seq","token","d","beyond","outputs"}]. `d` is null if values are not finite.
+inline constexpr std::size_t kMaxUnsound = 32;
+Json unsound_outputs(const crosscheck::ShadowResult& shadow);
+
+// The one with the largest spread. There must be one.
+const crosscheck::Unsound& widest(const crosscheck::ShadowResult& shadow);
+
+// "checks_detail", in execution order: [{"op","layer","output","shape","contract","verdict","seq",
+// "token","coords","error","tolerance","ratio","d","tokens"}]. The place and the figures are those
+// of the worst element; `contract` is null, and so are they, for what is compared bit for bit.
+// `tokens`: [seq, token, ratio, same_bits] of each; a ratio is null beyond any tolerance.
+Json checks_detail(const crosscheck::ShadowResult& shadow);
+
+}  // namespace qwen::cli
