@@ -9,6 +9,7 @@ namespace qwen {
 namespace {
 
 constexpr double kUnit = 0x1p-24;  // unit roundoff of FP32
+constexpr double kLambda = 7.9;    // of one sum of independent errors (contract.h)
 
 double growth(std::int64_t depth, bool truncates) {
   if (depth == 0) return 0;
@@ -136,6 +137,8 @@ class Bounds {
     double weight_error = 0;
     std::vector<double> value_error(head_dim);
     std::vector<double> value_size(head_dim);
+    std::vector<double> value_squares(head_dim);
+    std::vector<double> value_sum(head_dim);
     for (std::int64_t j = 0; j < kv_len; ++j) {
       const double p = std::exp(score[j] - max) / total;
       if (p == 0) continue;
@@ -144,16 +147,21 @@ class Bounds {
       weight_error += p * epsilon;
       for (std::int64_t d = 0; d < head_dim; ++d) {
         const double v = std::abs(double{cache_value(op.v_cache, offset(j) + d)});
-        value_error[d] += p * v * (epsilon + kUnit + contract_.probability_unit);
+        value_error[d] += p * v * (epsilon + kUnit);
         value_size[d] += p * v;
+        value_squares[d] += p * v * p * v;
+        value_sum[d] += v;
       }
     }
     const std::int64_t row = token * heads + head;
     t.lse[row] = weight_error + delta_max + n * kUnit + 4 * kUnit * (1 + std::abs(lse_.f32()[row]));
     for (std::int64_t d = 0; d < head_dim; ++d) {
       const double o = std::abs(y_.f32()[row * head_dim + d]);
-      t.out[row * head_dim + d] = value_error[d] + o * (weight_error + n * kUnit) +
-                                  g_values_ * value_size[d] + 2 * kUnit * o;
+      const double rounded = contract_.probability_unit *
+                                 std::min(value_size[d], kLambda * std::sqrt(value_squares[d])) +
+                             contract_.probability_step * value_sum[d] / total;
+      t.out[row * head_dim + d] = value_error[d] + rounded + o * (weight_error + n * kUnit) +
+                                  g_values_ * (value_size[d] + rounded) + 2 * kUnit * o;
     }
   }
 
@@ -170,15 +178,17 @@ GemmTolerance::GemmTolerance(const Gemm& op, const Contract& contract, const Ten
     : op_(op),
       exact_(exact),
       growth_(growth(contract.sum_depth, contract.truncates)),
+      sum_block_(contract.truncates ? contract.sum_block : 0),
       // (1 + a)(1 + b) - 1
       operands_(contract.input_unit + contract.weight_unit +
                 contract.input_unit * contract.weight_unit),
       input_step_(contract.input_step),
       weights_(op.x.cols()) {}
 
-double GemmTolerance::of(double y, double sum, double weight_sum) const {
-  const double rounded = operands_ * sum + input_step_ * weight_sum;
-  return growth_ * (sum + rounded) + rounded + kUnit * (2 * y + growth_ * (sum + rounded));
+double GemmTolerance::of(double y, const Sizes& sizes) const {
+  const double rounded = operands_ * sizes.sum + input_step_ * sizes.weight;
+  const double summed = growth_ * (sizes.partial + rounded);
+  return summed + rounded + kUnit * (2 * y + summed);
 }
 
 double GemmTolerance::at(std::int64_t i) {
@@ -189,18 +199,29 @@ double GemmTolerance::at(std::int64_t i) {
     decode(op_.weight.dtype, op_.weight.row(row_), n_cols, weights_.data());
   }
   const float* x = op_.x.f32() + i / n_out * n_cols;
-  double sum = 0;
-  double weight_sum = 0;
-  for (std::int64_t c = 0; c < n_cols; ++c) {
-    sum += std::abs(double{weights_[c]} * x[c]);
-    weight_sum += std::abs(double{weights_[c]});
+  Sizes sizes;
+  double largest = 0;
+  double positive = 0;
+  double negative = 0;
+  const std::int64_t step = sum_block_ > 0 ? sum_block_ : n_cols;
+  for (std::int64_t first = 0; first < n_cols; first += step) {
+    double block = 0;
+    for (std::int64_t c = first; c < std::min(n_cols, first + step); ++c) {
+      const double product = double{weights_[c]} * x[c];
+      block += product;
+      largest = std::max(largest, std::abs(product));
+      sizes.sum += std::abs(product);
+      sizes.weight += std::abs(double{weights_[c]});
+    }
+    (block > 0 ? positive : negative) += std::abs(block);
   }
-  return of(std::abs(exact_.f32()[i]), sum, weight_sum);
+  sizes.partial = sum_block_ > 0 ? std::max({positive, negative, largest}) : sizes.sum;
+  return of(std::abs(exact_.f32()[i]), sizes);
 }
 
 double GemmTolerance::at_least(std::int64_t i) const {
   const double y = std::abs(exact_.f32()[i]);
-  return of(y, y, 0);
+  return of(y, {.sum = y, .weight = 0, .partial = y});
 }
 
 Tolerance tolerance(const Op& op, const Contract& contract, const Tensor& exact,
