@@ -2,7 +2,9 @@
 // are computed from their contracts and the op's actual inputs, element by element, never guessed.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "core/ops.h"
@@ -63,32 +65,43 @@ struct Tolerance {
 Tolerance tolerance(const Op& op, const Contract& contract, const Tensor& exact,
                     const Tensor& exact_lse = {});
 
-// The same bounds of a Gemm, one by one: each costs as much as its element. The tensors must
-// outlive it.
+// The bounds of a Gemm under all contracts together, one by one: each costs as much as its element.
+// The tensors must outlive it.
 class GemmTolerance {
  public:
-  GemmTolerance(const Gemm& op, const Contract& contract, const Tensor& exact);
-  // Of element i of the output.
-  double at(std::int64_t i);
+  GemmTolerance(const Gemm& op, const std::vector<Contract>& contracts, const Tensor& exact);
+  // Of element i of the output; or a lower limit of it, as soon as that is known to be at least
+  // `enough`.
+  double at(std::int64_t i, double enough = std::numeric_limits<double>::infinity());
   // A lower limit of at(i), without a look at the weights: sum |w||x| and the largest partial sum
   // are at least |y|.
-  double at_least(std::int64_t i) const;
+  double at_least(std::int64_t i) const { return per_size_ * std::abs(exact_.f32()[i]); }
   // What the bound of a sum y of products follows from.
   struct Sizes {
-    double sum = 0;      // of |w||x|
-    double weight = 0;   // sum of |w|
-    double partial = 0;  // M, or A if that is not known
+    double sum = 0;          // of |w||x|
+    double weight = 0;       // sum of |w|
+    double partial = 0;      // M of blocks of `block` products
+    std::int64_t block = 0;  // 0: M is not known
   };
   double of(double y, const Sizes& sizes) const;
 
  private:
+  // What follows from a contract.
+  struct Rounding {
+    double growth;
+    std::int64_t sum_block;
+    double operands;  // relative, of a product's two operands together
+    double input_step;
+  };
+  void decode_up_to(std::int64_t n_cols);
+
   Gemm op_;
   Tensor exact_;
-  double growth_;
-  std::int64_t sum_block_;  // of Contract
-  double operands_;         // relative rounding of a product's two operands together
-  double input_step_;       // of Contract
-  std::int64_t row_ = -1;   // of the weight, decoded in weights_
+  std::vector<Rounding> roundings_;
+  double per_size_ = 0;       // of()'s least value for y = 1; it is proportional to y
+  std::int64_t block_ = 0;    // the first contract's that has one
+  std::int64_t row_ = -1;     // of the weight,
+  std::int64_t decoded_ = 0;  // whose first columns are decoded in weights_
   std::vector<float> weights_;
 };
 

@@ -105,7 +105,8 @@ class TensorCoreTest : public ::testing::TestWithParam<std::tuple<std::int64_t, 
   }
 
   void fill(const Tensor& t, float size) {
-    for (std::int64_t i = 0; i < t.size(); ++i) t.f32()[i] = static_cast<float>(size * random_.normal());
+    for (std::int64_t i = 0; i < t.size(); ++i)
+      t.f32()[i] = static_cast<float>(size * random_.normal());
   }
 
   // Element i as a tensor core has it.
@@ -135,7 +136,7 @@ TEST_P(TensorCoreTest, BoundsHoldAndSeeAPercent) {
         gemm_, tensor_core_contract(gemm_.x.cols(), step), reference_, scratch_);
     const Gemm& exact = std::get<Gemm>(op);
     reference_(op);
-    GemmTolerance bound(exact, contract, exact.out);
+    GemmTolerance bound(exact, {contract}, exact.out);
     double worst = 0;
     double squares = 0;
     double widest = 0;
@@ -158,7 +159,7 @@ TEST_P(TensorCoreTest, BoundsHoldAndSeeAPercent) {
 TEST_P(TensorCoreTest, BoundsHoldWithoutTheRounding) {
   Scratch scratch;
   reference_(gemm_);
-  GemmTolerance bound(gemm_, tensor_core_contract(gemm_.x.cols(), kHopper), gemm_.out);
+  GemmTolerance bound(gemm_, {tensor_core_contract(gemm_.x.cols(), kHopper)}, gemm_.out);
   for (std::int64_t i = 0; i < gemm_.out.size(); ++i) {
     EXPECT_LE(std::abs(emulated(i, kHopper, Order::kInOrder) - gemm_.out.f32()[i]), bound.at(i));
   }
@@ -192,7 +193,8 @@ TEST(AttentionBound, HoldsForProbabilitiesRoundedToHalves) {
   fixtures::Random random(3);
   const auto floats = [&](std::initializer_list<std::int64_t> dims, float size) {
     const Tensor t = scratch.take(DType::kF32, dims);
-    for (std::int64_t i = 0; i < t.size(); ++i) t.f32()[i] = static_cast<float>(size * random.normal());
+    for (std::int64_t i = 0; i < t.size(); ++i)
+      t.f32()[i] = static_cast<float>(size * random.normal());
     return t;
   };
   const auto integers = [&](std::initializer_list<std::int64_t> dims, std::int32_t first) {

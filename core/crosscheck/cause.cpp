@@ -167,7 +167,7 @@ void Hypotheses::try_gemm(Class& c, const Op& inputs, const std::vector<Tensor>&
     tried.push_back(scattered(k, n));
   }
   WeightReader weight(op.weight);
-  GemmTolerance bound(op, repeated.contract, op.out);
+  GemmTolerance bound(op, {repeated.contract}, op.out);
   for (const GemmVariant& v : gemm_variants()) {
     if (hopeless(c, v.cause)) continue;
     double worst = 0;
@@ -181,7 +181,7 @@ void Hypotheses::try_gemm(Class& c, const Op& inputs, const std::vector<Tensor>&
       const float* row = weight.row(i % weight.rows());
       double weight_sum = 0;
       for (std::int64_t k = 0; k < weight.cols(); ++k) weight_sum += std::abs(double{row[k]});
-      const double tolerance = bound.of(std::abs(s.sum), {s.size, weight_sum, s.size}) +
+      const double tolerance = bound.of(std::abs(s.sum), {.sum = s.size, .weight = weight_sum}) +
                                (v.is_noise ? kHalfUnit * std::abs(s.sum) : 0);
       worst = std::max(worst, Element{i, got[0].f32()[i], s.sum, tolerance}.ratio());
     }
