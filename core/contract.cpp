@@ -4,18 +4,42 @@
 #include <cmath>
 
 #include "core/kv_layout.h"
+#include "core/rounding.h"
 
 namespace qwen {
 namespace {
 
-constexpr double kUnit = 0x1p-24;  // unit roundoff of FP32
+constexpr double kLambda = 7.9;  // of one sum of independent errors (contract.h)
 
-double growth(std::int64_t depth, bool truncates) {
-  if (depth == 0) return 0;
-  const double h = static_cast<double>(depth);
-  const double linear = h * kUnit / (1 - h * kUnit);
-  return truncates ? linear : std::min(linear, 8.8 * std::sqrt(h) * kUnit);
-}
+// The keys and values of one head of a sequence, as numbers.
+class CachedHead {
+ public:
+  CachedHead(const Attention& op, std::int64_t kv_head) : op_(op), kv_head_(kv_head) {}
+  // Positions [0, n) of a sequence.
+  void load(std::int32_t seq, std::int64_t n) {
+    if (seq != seq_) keys_.clear();
+    seq_ = seq;
+    const KvLayout layout = kv_layout(op_.k_cache, op_.pages);
+    const auto first = static_cast<std::int64_t>(keys_.size()) / layout.head_dim;
+    keys_.resize(std::max(keys_.size(), static_cast<std::size_t>(n * layout.head_dim)));
+    values_.resize(keys_.size());
+    for (std::int64_t j = first; j < n; ++j) {
+      const std::int64_t at = kv_offset(layout, op_.pages.i32(), seq, kv_head_, j, 0);
+      for (std::int64_t d = 0; d < layout.head_dim; ++d) {
+        keys_[j * layout.head_dim + d] = cache_value(op_.k_cache, at + d);
+        values_[j * layout.head_dim + d] = cache_value(op_.v_cache, at + d);
+      }
+    }
+  }
+  const float* key(std::int64_t j) const { return keys_.data() + j * op_.q.shape[2]; }
+  const float* value(std::int64_t j) const { return values_.data() + j * op_.q.shape[2]; }
+
+ private:
+  const Attention& op_;
+  std::int64_t kv_head_;
+  std::int32_t seq_ = -1;
+  std::vector<float> keys_, values_;
+};
 
 // Computes the bounds of one op.
 class Bounds {
@@ -74,7 +98,7 @@ class Bounds {
 
   Tolerance operator()(const Gemm& op) const {
     Tolerance t = zeros();
-    GemmTolerance bound(op, contract_, y_);
+    GemmTolerance bound(op, {contract_}, y_);
     const std::int64_t n_out = op.weight.shape[0];
     for (std::int64_t r = 0; r < n_out; ++r) {  // by rows of the weight, which are decoded once
       for (std::int64_t i = r; i < y_.size(); i += n_out) t.out[i] = bound.at(i);
@@ -85,9 +109,16 @@ class Bounds {
   Tolerance operator()(const Attention& op) const {
     Tolerance t = zeros();
     t.lse.resize(lse_.size());
-    const std::int64_t heads = op.q.shape[1];
-    for (std::int64_t token = 0; token < op.q.shape[0]; ++token) {
-      for (std::int64_t head = 0; head < heads; ++head) attention_row(op, token, head, t);
+    const std::int64_t n_kv_heads = op.k_cache.shape[1];
+    const std::int64_t group = op.q.shape[1] / n_kv_heads;
+    for (std::int64_t kv_head = 0; kv_head < n_kv_heads; ++kv_head) {
+      CachedHead cached(op, kv_head);
+      for (std::int64_t token = 0; token < op.q.shape[0]; ++token) {
+        cached.load(op.seq.i32()[token], op.pos.i32()[token] + 1);
+        for (std::int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
+          attention_row(op, token, head, cached, t);
+        }
+      }
     }
     return t;
   }
@@ -104,26 +135,24 @@ class Bounds {
   // A score is off by delta; so its weight by a factor within 1 +- epsilon, which also holds what
   // the running maximum, the exponential and the rescaling of the online softmax round.
   void attention_row(const Attention& op, std::int64_t token, std::int64_t head,
-                     Tolerance& t) const {
-    const KvLayout layout = kv_layout(op.k_cache, op.pages);
+                     const CachedHead& cached, Tolerance& t) const {
     const std::int64_t heads = op.q.shape[1];
     const std::int64_t head_dim = op.q.shape[2];
-    const std::int64_t kv_head = head / (heads / layout.n_kv_heads);
     const std::int64_t kv_len = op.pos.i32()[token] + 1;
     const float* q = op.q.f32() + (token * heads + head) * head_dim;
-    const auto offset = [&](std::int64_t pos) {
-      return kv_offset(layout, op.pages.i32(), op.seq.i32()[token], kv_head, pos, 0);
-    };
     std::vector<double> score(kv_len);
     std::vector<double> delta(kv_len);
     for (std::int64_t j = 0; j < kv_len; ++j) {
-      double size = 0;
+      Lanes dot;
+      Lanes size;
       for (std::int64_t d = 0; d < head_dim; ++d) {
-        const double product = double{q[d]} * cache_value(op.k_cache, offset(j) + d);
-        score[j] += op.scale * product;
-        size += std::abs(product);
+        const double product = double{q[d]} * cached.key(j)[d];
+        dot.v[d % Lanes::kCount] += product;
+        size.v[d % Lanes::kCount] += std::abs(product);
       }
-      delta[j] = op.scale * (g_ + contract_.input_unit) * size + 2 * kUnit * std::abs(score[j]);
+      score[j] = op.scale * dot.sum();
+      delta[j] =
+          op.scale * (g_ + contract_.input_unit) * size.sum() + 2 * kUnit * std::abs(score[j]);
     }
     const double max = *std::max_element(score.begin(), score.end());
     double delta_max = 0;
@@ -136,6 +165,8 @@ class Bounds {
     double weight_error = 0;
     std::vector<double> value_error(head_dim);
     std::vector<double> value_size(head_dim);
+    std::vector<double> value_squares(head_dim);
+    std::vector<double> value_sum(head_dim);
     for (std::int64_t j = 0; j < kv_len; ++j) {
       const double p = std::exp(score[j] - max) / total;
       if (p == 0) continue;
@@ -143,17 +174,22 @@ class Bounds {
           std::expm1(delta[j] + delta_max + 3 * std::abs(score[j] - max) * kUnit) + 6 * kUnit;
       weight_error += p * epsilon;
       for (std::int64_t d = 0; d < head_dim; ++d) {
-        const double v = std::abs(double{cache_value(op.v_cache, offset(j) + d)});
-        value_error[d] += p * v * (epsilon + kUnit + contract_.probability_unit);
+        const double v = std::abs(double{cached.value(j)[d]});
+        value_error[d] += p * v * (epsilon + kUnit);
         value_size[d] += p * v;
+        value_squares[d] += p * v * p * v;
+        value_sum[d] += v;
       }
     }
     const std::int64_t row = token * heads + head;
     t.lse[row] = weight_error + delta_max + n * kUnit + 4 * kUnit * (1 + std::abs(lse_.f32()[row]));
     for (std::int64_t d = 0; d < head_dim; ++d) {
       const double o = std::abs(y_.f32()[row * head_dim + d]);
-      t.out[row * head_dim + d] = value_error[d] + o * (weight_error + n * kUnit) +
-                                  g_values_ * value_size[d] + 2 * kUnit * o;
+      const double rounded = contract_.probability_unit *
+                                 std::min(value_size[d], kLambda * std::sqrt(value_squares[d])) +
+                             contract_.probability_step * value_sum[d] / total;
+      t.out[row * head_dim + d] = value_error[d] + rounded + o * (weight_error + n * kUnit) +
+                                  g_values_ * (value_size[d] + rounded) + 2 * kUnit * o;
     }
   }
 
@@ -165,43 +201,6 @@ class Bounds {
 };
 
 }  // namespace
-
-GemmTolerance::GemmTolerance(const Gemm& op, const Contract& contract, const Tensor& exact)
-    : op_(op),
-      exact_(exact),
-      growth_(growth(contract.sum_depth, contract.truncates)),
-      // (1 + a)(1 + b) - 1
-      operands_(contract.input_unit + contract.weight_unit +
-                contract.input_unit * contract.weight_unit),
-      input_step_(contract.input_step),
-      weights_(op.x.cols()) {}
-
-double GemmTolerance::of(double y, double sum, double weight_sum) const {
-  const double rounded = operands_ * sum + input_step_ * weight_sum;
-  return growth_ * (sum + rounded) + rounded + kUnit * (2 * y + growth_ * (sum + rounded));
-}
-
-double GemmTolerance::at(std::int64_t i) {
-  const std::int64_t n_cols = op_.x.cols();
-  const std::int64_t n_out = op_.weight.shape[0];
-  if (row_ != i % n_out) {
-    row_ = i % n_out;
-    decode(op_.weight.dtype, op_.weight.row(row_), n_cols, weights_.data());
-  }
-  const float* x = op_.x.f32() + i / n_out * n_cols;
-  double sum = 0;
-  double weight_sum = 0;
-  for (std::int64_t c = 0; c < n_cols; ++c) {
-    sum += std::abs(double{weights_[c]} * x[c]);
-    weight_sum += std::abs(double{weights_[c]});
-  }
-  return of(std::abs(exact_.f32()[i]), sum, weight_sum);
-}
-
-double GemmTolerance::at_least(std::int64_t i) const {
-  const double y = std::abs(exact_.f32()[i]);
-  return of(y, y, 0);
-}
 
 Tolerance tolerance(const Op& op, const Contract& contract, const Tensor& exact,
                     const Tensor& exact_lse) {

@@ -2,7 +2,9 @@
 // are computed from their contracts and the op's actual inputs, element by element, never guessed.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "core/ops.h"
@@ -18,13 +20,22 @@ struct Contract {
   // Additions truncate instead of rounding to nearest (tensor cores): errors no longer cancel, so
   // only the linear bound holds. A depth then counts unit roundoffs 2^-24, several per step.
   bool truncates = false;
+  // Gemm that truncates: a step adds this many consecutive products to a sum, whatever the order of
+  // the steps. 0: nothing is known of what is added together.
+  std::int64_t sum_block = 0;
   // Relative rounding of the operands before they are multiplied: of Gemm's x and Attention's q, of
   // Gemm's weight, of Attention's probabilities. 0: as stored. (F16: 2^-11)
   double input_unit = 0;
   double weight_unit = 0;
   double probability_unit = 0;
-  // The smallest step of a rounded input: below it the rounding is absolute.
+  // The smallest step of a rounded input or probability: below it the rounding is absolute.
   double input_step = 0;
+  double probability_step = 0;  // beside the largest probability
+  // Gemm: x and the weight are rounded to the nearest F16 times these, powers of two, which the
+  // units and steps above follow from. So it can be repeated bit for bit (crosscheck/rounded.h).
+  // 0: not known.
+  float input_scale = 0;
+  float weight_scale = 0;
 };
 
 // Bounds on |computed - exact| per element, for an op that follows `contract`.
@@ -41,28 +52,56 @@ struct Tolerance {
 // and 4.2; u = 2^-24. For a dot product of depth h with A = sum |w||x|: error <= g(h) A, where g(h)
 // = min(h u / (1 - h u), lambda sqrt(h) u). The second form holds with a probability of 1 - 10^-3
 // over 10^10 checks (Higham & Mary 2019, doi:10.1137/18M1226312), lambda = 8.8.
+//
+// A Gemm that truncates, with sum_block = b: each of its h units is one of the largest number that
+// a step works on, a product or a partial sum. Partial sums consist of whole blocks of b products,
+// so none is larger than M = max(sum of the blocks' positive sums, - sum of their negative sums,
+// max |w x|), whatever the order, and error <= g(h) M. A is by far larger where signs are mixed.
+//
+// Attention's output, probabilities p rounded with unit u_p: sum p |v| u_p bounds the error, and so
+// does, since roundings to nearest are independent of each other and zero on average, lambda u_p
+// sqrt(sum p^2 v^2) with the same probability (Hoeffding's inequality: 2 exp(-lambda^2 / 2) times
+// 10^10 is below 10^-3 for lambda = 7.9). The smaller of the two is taken.
 Tolerance tolerance(const Op& op, const Contract& contract, const Tensor& exact,
                     const Tensor& exact_lse = {});
 
-// The same bounds of a Gemm, one by one: each costs as much as its element. The tensors must
-// outlive it.
+// The bounds of a Gemm under all contracts together, one by one: each costs as much as its element.
+// The tensors must outlive it.
 class GemmTolerance {
  public:
-  GemmTolerance(const Gemm& op, const Contract& contract, const Tensor& exact);
-  // Of element i of the output.
-  double at(std::int64_t i);
-  // A lower limit of at(i), without a look at the weights: sum |w||x| is at least |y|.
-  double at_least(std::int64_t i) const;
-  // Of a sum y of products with sum |w||x| = `sum` and sum |w| = `weight_sum`.
-  double of(double y, double sum, double weight_sum) const;
+  GemmTolerance(const Gemm& op, const std::vector<Contract>& contracts, const Tensor& exact);
+  // Of element i of the output; or a lower limit of it, as soon as that is known to be at least
+  // `enough`.
+  double at(std::int64_t i, double enough = std::numeric_limits<double>::infinity());
+  // A lower limit of at(i), without a look at the weights: sum |w||x| and the largest partial sum
+  // are at least |y|.
+  double at_least(std::int64_t i) const { return per_size_ * std::abs(exact_.f32()[i]); }
+  // What the bound of a sum y of products follows from.
+  struct Sizes {
+    double sum = 0;          // of |w||x|
+    double weight = 0;       // sum of |w|
+    double partial = 0;      // M of blocks of `block` products
+    std::int64_t block = 0;  // 0: M is not known
+  };
+  double of(double y, const Sizes& sizes) const;
 
  private:
+  // What follows from a contract.
+  struct Rounding {
+    double growth;
+    std::int64_t sum_block;
+    double operands;  // relative, of a product's two operands together
+    double input_step;
+  };
+  void decode_up_to(std::int64_t n_cols);
+
   Gemm op_;
   Tensor exact_;
-  double growth_;
-  double operands_;        // relative rounding of a product's two operands together
-  double input_step_;      // of Contract
-  std::int64_t row_ = -1;  // of the weight, decoded in weights_
+  std::vector<Rounding> roundings_;
+  double per_size_ = 0;       // of()'s least value for y = 1; it is proportional to y
+  std::int64_t block_ = 0;    // the first contract's that has one
+  std::int64_t row_ = -1;     // of the weight,
+  std::int64_t decoded_ = 0;  // whose first columns are decoded in weights_
   std::vector<float> weights_;
 };
 

@@ -30,7 +30,7 @@ constexpr std::int64_t head_chunks(std::int64_t group, std::int64_t per_block) {
 }
 
 // How the kernel that the op takes rounds. Does not look at the data.
-Contract attention_contract(const Attention& op, bool exact);
+Contract attention_contract(const Attention& op, const Launch& on);
 
 // attention_prefill.cu; the op satisfies uses_prefill_tiles().
 void launch_prefill_tiles(const Attention& op, const Launch& on);

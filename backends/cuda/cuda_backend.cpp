@@ -45,8 +45,10 @@ CudaBackend::CudaBackend(const CudaOptions& options)
   launch_.max_shared_bytes =
       static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
   launch_.exact = options.exact;
-  // Hopper brought the launches that overlap.
-  launch_.overlap = attribute(cudaDevAttrComputeCapabilityMajor) >= 9 && !options.sync;
+  // Hopper brought the launches that overlap, and wider steps of the tensor cores.
+  const bool hopper = attribute(cudaDevAttrComputeCapabilityMajor) >= 9;
+  launch_.overlap = hopper && !options.sync;
+  launch_.mma_terms = hopper ? 16 : 8;
   counters_ = allocator_.device(cuda::kCounters * sizeof(unsigned));
   cuda::check(cudaMemsetAsync(counters_.get(), 0, cuda::kCounters * sizeof(unsigned), stream_));
   launch_.counters = reinterpret_cast<unsigned*>(counters_.get());
@@ -63,11 +65,11 @@ Contract CudaBackend::contract(const Op& op) const {
     return {.sum_depth = (norm->x.cols() + 255) / 256 + 5 + 8};
   }
   if (const auto* gemm = std::get_if<Gemm>(&op)) {
-    return cuda::uses_gemv(*gemm, launch_) ? cuda::gemv_contract(*gemm)
-                                           : cuda::multiply_contract(*gemm, options_.exact);
+    return cuda::uses_gemv(*gemm, launch_) ? cuda::gemv_contract(*gemm, launch_)
+                                           : cuda::multiply_contract(*gemm, launch_);
   }
   if (const auto* attention = std::get_if<Attention>(&op)) {
-    return cuda::attention_contract(*attention, options_.exact);
+    return cuda::attention_contract(*attention, launch_);
   }
   return {};
 }

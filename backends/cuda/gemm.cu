@@ -248,28 +248,31 @@ std::size_t workspace_bytes(const Gemm& op, bool exact) {
   return bytes;
 }
 
-Contract gemv_contract(const Gemm& op) {
-  // A warp adds its MMAs of 16 columns one after the other. A tensor core aligns the 16 products
-  // and the sum so far to the largest of them, cuts each below 2^-24 of it, and truncates the
-  // result: at most 17 + 2 units of 2^-24 (Fasi et al. 2021, doi:10.7717/peerj-cs.330). Then come
-  // the scale of a chunk, the two halves, and the warps.
+Contract gemv_contract(const Gemm& op, const Launch& on) {
+  // A warp adds its chunks of 32 columns one after the other. Then come the scale of a chunk, the
+  // two halves, and the warps.
   const std::int64_t n_chunks = (op.x.cols() + 31) / 32;
   const std::int64_t n_warps = tile::gemv_warps(static_cast<int>(op.x.cols()));
   const std::int64_t per_warp = (n_chunks + n_warps - 1) / n_warps;
-  return {.sum_depth = per_warp * (2 * 19 + 2) + n_warps + 4,
+  return {.sum_depth = per_warp * (mma_units(32, on) + 2) + n_warps + 4,
           .truncates = true,
           .input_unit = 0x1p-22,
           .weight_unit = op.weight.dtype == DType::kF32 ? 0x1p-22 : 0.0,
           .input_step = 0x1p-36 / tile::kScale};
 }
 
-Contract multiply_contract(const Gemm& op, bool exact) {
-  if (multiplies_f32(op.weight.dtype, exact)) return {.sum_depth = op.x.cols()};
-  return {.sum_depth = 19 * ((op.x.cols() + 15) / 16) + 8,
+Contract multiply_contract(const Gemm& op, const Launch& on) {
+  if (multiplies_f32(op.weight.dtype, on.exact)) return {.sum_depth = op.x.cols()};
+  const bool halves = op.weight.dtype == DType::kF16;
+  // cuBLAS does not say in which order it adds; at the end come partial sums and the scale.
+  return {.sum_depth = mma_units(op.x.cols(), on) + 8,
           .truncates = true,
+          .sum_block = on.mma_terms,
           .input_unit = 0x1p-11,
-          .weight_unit = op.weight.dtype == DType::kF16 ? 0.0 : 0x1p-11,
-          .input_step = 0x1p-25 / tile::kScale};
+          .weight_unit = halves ? 0.0 : 0x1p-11,
+          .input_step = 0x1p-25 / tile::kScale,
+          .input_scale = tile::kScale,
+          .weight_scale = halves ? 0 : kWeightScale};
 }
 
 }  // namespace qwen::cuda

@@ -42,8 +42,8 @@ std::size_t halves_bytes(std::int64_t n_tokens, std::int64_t n_cols);
 bool multiplies_f32(DType weight, bool exact);
 
 // How multiply() rounds.
-Contract multiply_contract(const Gemm& op, bool exact);
+Contract multiply_contract(const Gemm& op, const Launch& on);
 // How tile/gemv.cuh rounds.
-Contract gemv_contract(const Gemm& op);
+Contract gemv_contract(const Gemm& op, const Launch& on);
 
 }  // namespace qwen::cuda

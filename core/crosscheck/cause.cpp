@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "core/crosscheck/judge.h"
+#include "core/crosscheck/rounded.h"
 
 namespace qwen::crosscheck {
 namespace {
@@ -154,7 +155,10 @@ void Hypotheses::try_all(Class& c, const Op& inputs, const std::vector<Tensor>& 
 
 void Hypotheses::try_gemm(Class& c, const Op& inputs, const std::vector<Tensor>& got,
                           const std::vector<std::int64_t>& failed) {
-  const auto& op = std::get<Gemm>(inputs);
+  scratch_.reset();
+  const Rounded repeated =
+      rounded(inputs, sides_.path.contract(inputs), sides_.reference, scratch_);
+  const auto& op = std::get<Gemm>(repeated.op);
   const std::int64_t n = op.out.size();
   std::vector<std::int64_t> tried;
   for (std::uint64_t k = 0; k < kGemmElements; ++k) {
@@ -163,7 +167,7 @@ void Hypotheses::try_gemm(Class& c, const Op& inputs, const std::vector<Tensor>&
     tried.push_back(scattered(k, n));
   }
   WeightReader weight(op.weight);
-  GemmTolerance bound(op, sides_.path.contract(inputs), op.out);
+  GemmTolerance bound(op, {repeated.contract}, op.out);
   for (const GemmVariant& v : gemm_variants()) {
     if (hopeless(c, v.cause)) continue;
     double worst = 0;
@@ -177,7 +181,7 @@ void Hypotheses::try_gemm(Class& c, const Op& inputs, const std::vector<Tensor>&
       const float* row = weight.row(i % weight.rows());
       double weight_sum = 0;
       for (std::int64_t k = 0; k < weight.cols(); ++k) weight_sum += std::abs(double{row[k]});
-      const double tolerance = bound.of(std::abs(s.sum), s.size, weight_sum) +
+      const double tolerance = bound.of(std::abs(s.sum), {.sum = s.size, .weight = weight_sum}) +
                                (v.is_noise ? kHalfUnit * std::abs(s.sum) : 0);
       worst = std::max(worst, Element{i, got[0].f32()[i], s.sum, tolerance}.ratio());
     }

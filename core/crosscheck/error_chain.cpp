@@ -74,7 +74,7 @@ template <>
 std::vector<double> ErrorChain::carried(const Gemm& op, const Gemm& /*before*/,
                                         const Contract& contract) {
   const std::vector<double>& norms = norms_.of(op.weight);
-  const GemmTolerance bound(op, contract, op.out);
+  const GemmTolerance bound(op, {contract}, op.out);
   const std::int64_t n_cols = op.x.cols();
   const std::int64_t n_out = op.weight.rows();
   std::vector<double> bounds;
@@ -88,7 +88,9 @@ std::vector<double> ErrorChain::carried(const Gemm& op, const Gemm& /*before*/,
     for (std::int64_t r = 0; r < n_out; ++r) {
       const double w = norms[static_cast<std::size_t>(r)];
       const double y = std::abs(op.out.f32()[t * n_out + r]);
-      bounds.push_back(w * error + bound.of(y, w * x, w * std::sqrt(static_cast<double>(n_cols))));
+      bounds.push_back(
+          w * error +
+          bound.of(y, {.sum = w * x, .weight = w * std::sqrt(static_cast<double>(n_cols))}));
     }
   }
   return bounds;

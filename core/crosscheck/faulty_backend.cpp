@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/crosscheck/rounded.h"
+
 namespace qwen::crosscheck {
 
 Tensor FaultyBackend::place_weight(const Tensor& host) {
@@ -38,6 +40,7 @@ bool FaultyBackend::run_planted(const Plant& plant, const Op& op) {
     *to[i].tensor = scratch_.take(tensor.dtype, tensor.dims());
     inner_.read(to[i].tensor->data, tensor);
   }
+  host = rounded(host, inner_.contract(op), reference_, scratch_).op;
   Workbench bench{scratch_, reference_};
   if (!run_variant(plant.cause, bench, host)) {
     inner_(op, running());

@@ -6,6 +6,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/backend.h"
@@ -28,6 +29,11 @@ class FaultyBackend : public Backend {
   FaultyBackend(Backend& inner, Backend& reference, std::vector<Plant> plants)
       : inner_(inner), reference_(reference), plants_(std::move(plants)), mishaps_(inner) {}
 
+  // From now on these faults instead; planted() begins anew.
+  void plant(std::vector<Plant> plants) {
+    plants_ = std::move(plants);
+    planted_.clear();
+  }
   // Where plants have changed ops so far: tap and layer.
   const std::set<std::pair<std::string_view, int>>& planted() const { return planted_; }
 

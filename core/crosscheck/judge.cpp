@@ -16,12 +16,15 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // Median bound over root mean square of the values, beyond which a check cannot discriminate.
 constexpr double kMaxSpread = 0.02;
-// Elements whose bound is computed to find that median.
-constexpr std::uint64_t kSampled = 64;
-// Elements that passed by an upper limit of their ratio, of which it is computed to find the worst.
-// With more the figure gets hardly better, and each costs as much as an element of a product.
-constexpr int kWorstTried = 32;
-// Elements of a row of a product that passed by such a limit, of which it is computed.
+// Elements whose bound is computed to find that median, and at first: if none of those is wider
+// than half the limit, more than half of all are so with a probability of 1/8 at most, in one
+// output of the hundreds of a run.
+constexpr std::uint64_t kSampled = 63;
+constexpr std::uint64_t kSampledFirst = 3;
+// Elements of a product that passed by a lower limit of their bound, of which it is computed to
+// find the worst: those of the largest errors, since the bounds of a product differ little.
+constexpr std::size_t kWorstTried = 2;
+// The same of a row.
 constexpr std::ptrdiff_t kRowTried = 8;
 
 double value(const Tensor& t, std::int64_t i) {
@@ -44,33 +47,28 @@ class Bounds {
  public:
   Bounds(const Op& op, const std::vector<Tensor>& expected,
          const std::vector<Contract>& contracts) {
+    if (const auto* gemm = std::get_if<Gemm>(&op)) {
+      gemm_.emplace(*gemm, contracts, expected[0]);
+      return;
+    }
     const Tensor lse = expected.size() > 1 ? expected[1] : Tensor();
     for (const Contract& contract : contracts) {
-      if (const auto* gemm = std::get_if<Gemm>(&op)) {
-        gemms_.emplace_back(*gemm, contract, expected[0]);
-        continue;
-      }
       const Tolerance t = tolerance(op, contract, expected[0], lse);
       add(sums_[0], t.out);
       add(sums_[1], t.lse);
     }
   }
   explicit Bounds(std::vector<double> given) { sums_[0] = std::move(given); }
-  // True if at() costs as much as an element of a product.
-  bool cost_much() const { return !gemms_.empty(); }
   // Of element i of an output.
   double at_least(std::size_t output, std::int64_t i) const {
-    if (gemms_.empty()) return sums_[output][static_cast<std::size_t>(i)];
-    double sum = 0;
-    for (const GemmTolerance& gemm : gemms_) sum += gemm.at_least(i);
-    return sum;
+    return gemm_ ? gemm_->at_least(i) : sums_[output][static_cast<std::size_t>(i)];
   }
-  double at(std::size_t output, std::int64_t i) {
-    if (gemms_.empty()) return sums_[output][static_cast<std::size_t>(i)];
-    double sum = 0;
-    for (GemmTolerance& gemm : gemms_) sum += gemm.at(i);
-    return sum;
+  // A lower limit will do if it is at least `enough`.
+  double at(std::size_t output, std::int64_t i, double enough = kInfinity) {
+    return gemm_ ? gemm_->at(i, enough) : sums_[output][static_cast<std::size_t>(i)];
   }
+  // Whether at_least() is less than at().
+  bool are_limits() const { return gemm_.has_value(); }
 
  private:
   static void add(std::vector<double>& sum, const std::vector<double>& more) {
@@ -82,7 +80,7 @@ class Bounds {
   }
 
   std::vector<double> sums_[2];
-  std::vector<GemmTolerance> gemms_;
+  std::optional<GemmTolerance> gemm_;
 };
 
 // Elements of a row: a token's.
@@ -105,7 +103,7 @@ Spread spread_of(const Tensor& expected, Bounds& bounds, std::size_t output) {
   double squares = 0;
   double largest = 0;
   for (std::int64_t i = 0; i < n; ++i) {
-    const double v = value(expected, i);
+    const double v = expected.f32()[i];
     squares += v * v;
     largest = std::max(largest, std::abs(v));
   }
@@ -114,15 +112,19 @@ Spread spread_of(const Tensor& expected, Bounds& bounds, std::size_t output) {
   if (rms == 0) return {};
   std::int64_t too_wide = 0;
   for (std::int64_t i = 0; i < n; ++i) too_wide += !(bounds.at_least(output, i) <= largest);
+  const double beyond = static_cast<double>(too_wide) / static_cast<double>(n);
   std::vector<double> sampled;
-  for (std::uint64_t k = 0; k < std::min<std::uint64_t>(kSampled, static_cast<std::uint64_t>(n));
-       ++k) {
+  const std::uint64_t n_sampled = std::min(kSampled, static_cast<std::uint64_t>(n));
+  for (std::uint64_t k = 0; k < n_sampled; ++k) {
     sampled.push_back(bounds.at(output, scattered(k, n)));
+    const double widest = *std::max_element(sampled.begin(), sampled.end());
+    if (k + 1 == kSampledFirst && widest <= kMaxSpread / 2 * rms) {
+      return {.median = widest / rms, .beyond = beyond};
+    }
   }
   const auto middle = sampled.begin() + static_cast<std::ptrdiff_t>(sampled.size() / 2);
   std::nth_element(sampled.begin(), middle, sampled.end());
-  return {.median = *middle / rms,
-          .beyond = static_cast<double>(too_wide) / static_cast<double>(n)};
+  return {.median = *middle / rms, .beyond = beyond};
 }
 
 Row judge_row(const Tensor& expected, const Tensor& got, Bounds& bounds, std::size_t output,
@@ -134,7 +136,7 @@ Row judge_row(const Tensor& expected, const Tensor& got, Bounds& bounds, std::si
   };
   std::vector<std::int64_t> order(static_cast<std::size_t>(row_size(got)));
   std::iota(order.begin(), order.end(), begin);
-  if (bounds.cost_much()) {
+  if (bounds.are_limits()) {
     // What may have failed, and of the rest the largest errors: the bounds differ less.
     const auto rest = std::partition(order.begin(), order.end(),
                                      [&](std::int64_t i) { return element(i).ratio() > 1; });
@@ -153,31 +155,47 @@ Row judge_row(const Tensor& expected, const Tensor& got, Bounds& bounds, std::si
   return judged;
 }
 
+// The few largest of many, by error.
+class LargestErrors {
+ public:
+  void add(const Element& e) {
+    if (kept_.size() == kWorstTried && e.error() <= kept_.back().error()) return;
+    const auto larger = [](const Element& a, const Element& b) { return a.error() > b.error(); };
+    kept_.insert(std::upper_bound(kept_.begin(), kept_.end(), e, larger), e);
+    if (kept_.size() > kWorstTried) kept_.pop_back();
+  }
+  const std::vector<Element>& kept() const { return kept_; }
+
+ private:
+  std::vector<Element> kept_;
+};
+
 Judgement judge_numbers(const Tensor& expected, const Tensor& got, Bounds& bounds,
                         std::size_t output) {
   Judgement j{.n_elements = got.size()};
   const std::int64_t per_row = row_size(got);
-  std::vector<Element> passed;  // those that may be the worst, by upper limits of their ratios
-  const auto less = [](const Element& a, const Element& b) { return a.ratio() < b.ratio(); };
+  LargestErrors passed;
   for (std::int64_t i = 0; i < got.size(); ++i) {
-    Element e{i, value(got, i), value(expected, i), bounds.at_least(output, i)};
-    if (e.ratio() > 1) {
-      e.tolerance = bounds.at(output, i);
-      if (e.ratio() > 1) {
-        note_failure(j, e, per_row);
-      } else if (e.ratio() > j.worst.ratio()) {
+    const double error = std::abs(double{got.f32()[i]} - expected.f32()[i]);
+    const double limit = bounds.at_least(output, i);
+    if (error == 0) continue;
+    Element e{i, got.f32()[i], expected.f32()[i], limit};
+    if (error <= limit) {  // false for not-a-number
+      if (bounds.are_limits()) {
+        passed.add(e);
+      } else if (error > j.worst.ratio() * limit) {
         j.worst = e;
       }
-    } else if (e.ratio() > j.worst.ratio()) {
-      passed.push_back(e);
+      continue;
+    }
+    if (bounds.are_limits()) e.tolerance = bounds.at(output, i, error);
+    if (e.ratio() > 1) {
+      note_failure(j, e, per_row);
+    } else if (bounds.are_limits()) {
+      passed.add(e);
     }
   }
-  std::make_heap(passed.begin(), passed.end(), less);
-  for (int tried = 0; tried < kWorstTried && !passed.empty(); ++tried) {
-    if (passed.front().ratio() <= j.worst.ratio()) break;
-    std::pop_heap(passed.begin(), passed.end(), less);
-    Element e = passed.back();
-    passed.pop_back();
+  for (Element e : passed.kept()) {
     e.tolerance = bounds.at(output, e.index);
     if (e.ratio() > j.worst.ratio()) j.worst = e;
   }
@@ -211,6 +229,7 @@ bool is_bit_exact(const Op& op) {
 
 Judgement compare_bits(const Tensor& expected, const Tensor& got) {
   Judgement j{.n_elements = got.size()};
+  if (std::memcmp(expected.data, got.data, got.bytes()) == 0) return j;
   const auto n = static_cast<std::size_t>(std::max<std::int64_t>(1, got.size()));
   const std::size_t size = got.bytes() / n;
   for (std::int64_t i = 0; i < got.size(); ++i) {

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/crosscheck/judge.h"
+#include "core/crosscheck/rounded.h"
 #include "core/kv_layout.h"
 
 namespace qwen::crosscheck {
@@ -121,9 +122,10 @@ std::vector<Tensor> Replays::run(const Op& host, const FailedOp& failed, std::ui
 }
 
 bool Replays::is_right(const Op& host, const std::vector<Tensor>& got) {
-  Op op = copy_of(host, scratch_);
+  const Rounded repeated = rounded(host, sides_.path.contract(host), sides_.reference, scratch_);
+  Op op = copy_of(repeated.op, scratch_);
   sides_.reference(op);
-  const std::vector<Judgement> all = judge(host, written(op), got, {sides_.path.contract(host)});
+  const std::vector<Judgement> all = judge(repeated.op, written(op), got, {repeated.contract});
   return std::none_of(all.begin(), all.end(),
                       [](const Judgement& j) { return j.verdict == Verdict::kFail; });
 }

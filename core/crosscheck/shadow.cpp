@@ -6,6 +6,7 @@
 #include <cstring>
 #include <set>
 
+#include "core/crosscheck/rounded.h"
 #include "core/error.h"
 
 namespace qwen::crosscheck {
@@ -181,19 +182,20 @@ void Shadow::after(const Op& op, const Tap& tap) {
 }
 
 void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<Tensor>& got) {
+  const Rounded repeated = rounded(inputs_, sides_.path.contract(path_op), sides_.oracle, scratch_);
+  const Contract& contract = repeated.contract;
   const auto exact_run = [&](Backend& backend) {
-    Op op = copy_of(inputs_, scratch_);
+    Op op = copy_of(repeated.op, scratch_);
     backend(op);
     return written(op);
   };
-  const Contract contract = sides_.path.contract(path_op);
   std::vector<Tensor> expected = exact_run(sides_.oracle);
   std::vector<Judgement> all =
-      judge(inputs_, expected, got, {contract, sides_.oracle.contract(inputs_)}, detail_);
+      judge(repeated.op, expected, got, {contract, sides_.oracle.contract(repeated.op)}, detail_);
   const auto failed = [](const Judgement& j) { return j.verdict == Verdict::kFail; };
   if (std::any_of(all.begin(), all.end(), failed) && &sides_.oracle != &sides_.reference) {
     expected = exact_run(sides_.reference);
-    all = judge(inputs_, expected, got, {contract}, detail_);
+    all = judge(repeated.op, expected, got, {contract}, detail_);
   }
   int cause = -1;
   for (std::size_t i = 0; i < all.size(); ++i) {
