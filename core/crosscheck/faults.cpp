@@ -102,6 +102,12 @@ const std::vector<Fault>& catalogue() {
   return kFaults;
 }
 
+// Faults are planted in ops, and a faulty backend fuses none.
+CrossCheckOptions by_ops(CrossCheckOptions options) {
+  options.n_fused_steps = 0;
+  return options;
+}
+
 FaultResult judged(const Fault& fault, const FaultRun& run) {
   FaultResult r{.id = std::string(fault.id)};
   const auto& found = run.result.shadow.divergences;
@@ -159,10 +165,8 @@ FaultRun run_with_fault(const Sides& sides, const OpenModel& open, const CrossCh
   FaultyBackend faulty(sides.path, sides.reference, fault.plants);
   const std::unique_ptr<Model> path = load_model(faulty_file, faulty);
   const std::unique_ptr<Model> oracle = load_model(*oracle_file, sides.oracle);
-  CrossCheckOptions by_ops = options;
-  by_ops.n_fused_steps = 0;  // faults are planted in ops, and a faulty backend fuses none
-  CrossCheckResult result =
-      cross_check({faulty, sides.oracle, sides.reference}, {*path, *oracle, *oracle_file}, by_ops);
+  CrossCheckResult result = cross_check({faulty, sides.oracle, sides.reference},
+                                        {*path, *oracle, *oracle_file}, by_ops(options));
   return {std::move(result), faulty.planted(), faulty_file.n_wrong()};
 }
 
@@ -174,11 +178,11 @@ SelfTest self_test(const Sides& sides, const OpenModel& open, const CrossCheckOp
   const std::unique_ptr<Model> path = load_model(*path_file, faulty);
   const std::unique_ptr<Model> oracle = load_model(*oracle_file, sides.oracle);
   const auto run = [&](const Fault& fault) -> FaultRun {
-    if (!fault.zeroed.empty()) return run_with_fault(sides, open, options, fault);
+    if (fault.load.kind != Load::kNone) return run_with_fault(sides, open, options, fault);
     faulty.plant(fault.plants);
-    CrossCheckResult result =
-        cross_check({faulty, sides.oracle, sides.reference}, {*path, *oracle}, options);
-    return {std::move(result), faulty.planted(), 0};
+    return {cross_check({faulty, sides.oracle, sides.reference}, {*path, *oracle, *oracle_file},
+                        by_ops(options)),
+            faulty.planted(), 0};
   };
   SelfTest result;
   const CrossCheckResult clean = run({}).result;

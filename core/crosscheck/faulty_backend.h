@@ -33,6 +33,7 @@ class FaultyBackend : public Backend {
   void plant(std::vector<Plant> plants) {
     plants_ = std::move(plants);
     planted_.clear();
+    mishaps_.reset();
   }
   // Where plants have changed ops so far: tap and layer.
   const std::set<std::pair<std::string_view, int>>& planted() const { return planted_; }

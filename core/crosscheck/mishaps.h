@@ -30,6 +30,8 @@ class MishapRunner {
 
   explicit MishapRunner(Backend& backend) : backend_(backend) {}
 
+  // Forgets all that was run.
+  void reset() { before_.clear(); }
   // Runs `op`. False if there was no occasion for the mishap: then the op was run as it should be.
   bool run(Mishap mishap, const Op& op, const Tap& tap);
 
