@@ -14,7 +14,7 @@ class Run {
         options_(options),
         path_(models.path, sides.path, session_options()),
         oracle_(models.oracle, sides.oracle, session_options()),
-        shadow_(sides) {}
+        shadow_(sides, options.keep) {}
 
   CrossCheckResult run() {
     CrossCheckResult result;

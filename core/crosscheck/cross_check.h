@@ -23,6 +23,8 @@ struct CrossCheckOptions {
   std::int64_t n_layers = -1;
   // Called before each step with the number of tokens done and of all.
   std::function<void(std::int64_t done, std::int64_t total)> progress = {};
+  // Called for the first op of each tap's name that fails.
+  KeepEvidence keep = {};
 };
 
 enum class Agreement { kAgree, kDiverge, kCannotTell };

@@ -8,9 +8,12 @@
 #include "core/crosscheck/faults.h"
 #include "core/error.h"
 #include "tools/qwen/command.h"
+#include "tools/qwen/divergence_text.h"
 #include "tools/qwen/engine.h"
 #include "tools/qwen/format.h"
 #include "tools/qwen/input.h"
+#include "tools/qwen/kept_bundles.h"
+#include "tools/qwen/replay.h"
 
 namespace qwen::cli {
 namespace {
@@ -24,7 +27,7 @@ constexpr std::int64_t kMaxTokens = 1 << 20;
 // a text that is cut is always a part of the check.
 constexpr std::int64_t kChunk = 24;
 // Of a report: different places after the first.
-constexpr std::size_t kMaxPlaces = 8;
+constexpr std::size_t kMaxPlaces = 7;
 
 // What is run if no text is given: three sequences of different lengths.
 constexpr const char* kTexts[] = {
@@ -34,12 +37,6 @@ constexpr const char* kTexts[] = {
     "def fibonacci(n):\n    a, b = 0, 1\n    while a < n:\n",
     "Rain",
 };
-
-std::string scientific(double v) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.3g", v);
-  return text;
-}
 
 std::string verdict(Agreement agreement) {
   switch (agreement) {
@@ -51,37 +48,6 @@ std::string verdict(Agreement agreement) {
       break;
   }
   return "cannot_tell";
-}
-
-// The name of the value that is wrong: the tap, and for attention's second output its own.
-std::string value_name(const Tap& tap, std::string_view output) {
-  return output == "lse" ? "attn_lse" : std::string(tap.name);
-}
-
-std::string place(const Tap& tap) {
-  return tap.layer < 0 ? std::string() : " layer " + std::to_string(tap.layer);
-}
-
-// JSON has no infinity.
-Json number(double v) { return std::isfinite(v) ? Json(v) : Json(nullptr); }
-
-Json cause_json(const crosscheck::Cause& cause) {
-  return {{"name", cause.name}, {"evidence", cause.evidence}};
-}
-
-Json divergence_json(const Divergence& d) {
-  return {{"token", d.token},
-          {"layer", d.tap.layer < 0 ? Json(nullptr) : Json(d.tap.layer)},
-          {"op", value_name(d.tap, d.output)},
-          {"seq", d.seq},
-          {"coords", d.coords},
-          {"got", number(d.element.got)},
-          {"expected", number(d.element.expected)},
-          {"error", number(d.element.error())},
-          {"tolerance", d.element.tolerance},
-          {"failed", d.n_failed},
-          {"of", d.n_elements},
-          {"cause", cause_json(d.cause)}};
 }
 
 class CrossCheck : public Command {
@@ -106,11 +72,21 @@ class CrossCheck : public Command {
                    "tokens that follow each text, the likeliest ones; default 16");
     parser.flag("--selftest", self_test_,
                 "plant each known fault in the device's path, and see that it is caught and named");
+    parser.text_option("--bundle", bundle_dir_,
+                       "keep each failed op as a folder in this one: what it was given and made, "
+                       "with a script that judges it without this program");
+    parser.text_option("--replay", replay_,
+                       "judge such a folder again, and run its op on the device; no model is "
+                       "needed");
     output_.declare(parser);
   }
 
   void run(Console& console) override {
     output_.apply(console);
+    if (replay_.chosen()) return replay(console);
+    if (self_test_ && bundle_dir_.chosen()) {
+      usage_error("--selftest has its own report: --bundle is for a single run");
+    }
     OpenedModel opened(model_.take_model(0), console);
     const std::vector<std::vector<std::int32_t>> texts = read_texts(opened);
     Engine engine(opened, model_, console);
@@ -124,15 +100,18 @@ class CrossCheck : public Command {
     const auto reference = make_backend("ref", {});
     const auto oracle = kind == "ref" ? nullptr : make_backend(kind, {});
     const crosscheck::Sides sides{engine.backend(), oracle ? *oracle : *reference, *reference};
+    KeptBundles bundles(bundle_dir_.value, *reference);
     const crosscheck::CrossCheckOptions options{
         .texts = texts,
         .n_decode = tokens_.value,
         .chunk = kChunk,
         .kv_dtype = engine.kv_dtype(),
         .n_layers = model_.layers.value,
-        .progress = [&](std::int64_t done, std::int64_t total) {
-          console.bar("checking  token " + thousands(done) + " of " + thousands(total));
-        }};
+        .progress =
+            [&](std::int64_t done, std::int64_t total) {
+              console.bar("checking  token " + thousands(done) + " of " + thousands(total));
+            },
+        .keep = bundles.keep()};
     const auto open = [&]() -> std::unique_ptr<ModelFile> {
       return std::make_unique<GgufModelFile>(opened.gguf());
     };
@@ -142,16 +121,35 @@ class CrossCheck : public Command {
     const CrossCheckResult result =
         crosscheck::cross_check(sides, {engine.model(), *model}, options);
     console.bar("");
+    bundles.write(result.shadow, {opened.description(), engine.description(), kind});
     const std::string names = engine.device().kind + " against " + kind;
     if (output_.json) {
-      console.document(document(opened, engine, kind, result));
+      Json json = document(opened, engine, kind, result);
+      if (bundle_dir_.chosen()) json["bundles"] = bundles.folders();
+      console.document(json);
     } else {
-      console.write(text(names, result));
+      console.write(text(names, result) + bundles.text(result.shadow));
     }
     if (result.agreement != Agreement::kAgree) throw Finished{Exit::kFailed};
   }
 
  private:
+  void replay(Console& console) const {
+    const auto refuse = [](const std::string& option, bool given) {
+      if (given) usage_error("--replay takes all from its folder: " + option + " has no meaning");
+    };
+    refuse("MODEL", model_.model.from_option() || !model_.words.empty());
+    refuse("a text", text_.prompt.chosen() || text_.file.chosen() || text_.ids.chosen());
+    refuse("--oracle", oracle_.from_option());
+    refuse("-n", tokens_.from_option());
+    refuse("--kv", model_.kv.from_option());
+    refuse("-c", model_.ctx.from_option());
+    refuse("--layers", model_.layers.from_option());
+    refuse("--selftest", self_test_);
+    refuse("--bundle", bundle_dir_.chosen());
+    if (replay_bundle(replay_.value, model_, console)) throw Finished{Exit::kFailed};
+  }
+
   std::vector<std::vector<std::int32_t>> read_texts(OpenedModel& opened) const {
     const auto encoded = [&](std::string_view text) {
       return opened.tokenizer().encode(std::string(text), Specials::kUserDefined);
@@ -165,15 +163,6 @@ class CrossCheck : public Command {
     std::vector<std::vector<std::int32_t>> texts;
     for (const char* text : kTexts) texts.push_back(encoded(text));
     return texts;
-  }
-
-  static std::string element_text(const Divergence& d) {
-    std::string line = "seq " + std::to_string(d.seq);
-    const bool one_per_head = d.output == "lse";
-    if (one_per_head || d.coords.size() == 2) line += " head " + std::to_string(d.coords[0]);
-    if (!one_per_head && !d.coords.empty()) line += " d " + std::to_string(d.coords.back());
-    return line + "   got " + scientific(d.element.got) + "  expected " +
-           scientific(d.element.expected);
   }
 
   // At most 15 lines.
@@ -204,13 +193,7 @@ class CrossCheck : public Command {
       out += "     " + std::to_string(result.attestation.findings.size() - 3) + " more at load\n";
     }
     if (shadow.divergences.empty()) return out;
-    const Divergence& d = shadow.divergences.front();
-    out += "FAIL token " + std::to_string(d.token) + place(d.tap) + " op " +
-           value_name(d.tap, d.output) + "  " + element_text(d) + "\n     |err| " +
-           scientific(d.element.error()) + "  tolerance " + scientific(d.element.tolerance) + " (" +
-           scientific(d.element.ratio()) + "x)   " + thousands(d.n_failed) + "/" +
-           thousands(d.n_elements) + " elements\n     cause: " + d.cause.name + "   (" +
-           d.cause.evidence + ")\n";
+    out += divergence_text(shadow.divergences.front());
     return out + other_places(shadow.divergences);
   }
 
@@ -314,6 +297,8 @@ class CrossCheck : public Command {
   Setting<std::string> oracle_;
   Setting<std::int64_t> tokens_{16};
   bool self_test_ = false;
+  Setting<std::string> bundle_dir_;
+  Setting<std::string> replay_;
 };
 
 }  // namespace
