@@ -2,11 +2,12 @@
 // of given texts, greedy answers.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <map>
 
+#include "core/crosscheck/npy.h"
 #include "core/generate.h"
-#include "tests/npy.h"
 #include "tests/real_model.h"
 
 namespace qwen::testing {
@@ -135,7 +136,10 @@ TEST_P(ExactRealModel, TapsMatchTheReference) {
       continue;  // scores and probabilities exist inside an op only
     }
     ASSERT_TRUE(taps.values.contains(name)) << name;
-    const std::vector<float> want = read_npy(file.path());
+    const crosscheck::NpyArray array = crosscheck::read_npy(file.path());
+    ASSERT_EQ(array.type, crosscheck::NpyType::kF4) << name;
+    std::vector<float> want(static_cast<std::size_t>(array.size()));
+    std::memcpy(want.data(), array.bytes.data(), array.bytes.size());
     ASSERT_EQ(taps.values[name].size(), want.size()) << name;
     EXPECT_LE(relative_error(taps.values[name], want), 1e-4) << name;
     ++compared;

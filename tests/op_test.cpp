@@ -14,12 +14,15 @@
 
 #include "backends/cpu/cpu_backend.h"
 #include "backends/registry.h"
+#include "core/crosscheck/placed_op.h"
 #include "core/error.h"
 #include "tests/op_cases.h"
-#include "tests/placed_op.h"
 
 namespace qwen::testing {
 namespace {
+
+using crosscheck::PlacedOp;
+using crosscheck::ReadOp;
 
 constexpr int kSkipped = 77;
 

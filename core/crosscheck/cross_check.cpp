@@ -18,7 +18,7 @@ class Run {
         steps_(options.texts, options.n_decode, options.chunk),
         path_(models.path, sides.path, session_options(options)),
         oracle_(models.oracle, sides.oracle, session_options(options)),
-        shadow_(sides, options.detail),
+        shadow_(sides, options.detail, options.keep),
         forced_(sides, shadow_),
         fused_(sides) {
     for (std::size_t s = 1; s < options.texts.size(); ++s) {

@@ -19,6 +19,12 @@ inline constexpr std::uint32_t kPoison = 0x7fe5a5a5;
 // Owns every tensor that it hands out; aligned to 64 bytes.
 class Scratch {
  public:
+  Scratch() = default;
+  Scratch(const Scratch&) = delete;  // a copy would not own what was handed out
+  Scratch& operator=(const Scratch&) = delete;
+  Scratch(Scratch&&) = default;
+  Scratch& operator=(Scratch&&) = default;
+
   Tensor take(DType dtype, std::span<const std::int64_t> dims);
   Tensor take(DType dtype, std::initializer_list<std::int64_t> dims) {
     return take(dtype, std::span(dims.begin(), dims.size()));

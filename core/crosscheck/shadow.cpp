@@ -190,13 +190,15 @@ void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<
     return written(op);
   };
   std::vector<Tensor> expected = exact_run(sides_.oracle);
-  std::vector<Judgement> all =
-      judge(repeated.op, expected, got, {contract, sides_.oracle.contract(repeated.op)}, detail_);
+  std::vector<Contract> contracts = {contract, sides_.oracle.contract(repeated.op)};
+  std::vector<Judgement> all = judge(repeated.op, expected, got, contracts, detail_);
   const auto failed = [](const Judgement& j) { return j.verdict == Verdict::kFail; };
   if (std::any_of(all.begin(), all.end(), failed) && &sides_.oracle != &sides_.reference) {
     expected = exact_run(sides_.reference);
-    all = judge(repeated.op, expected, got, {contract}, detail_);
+    contracts.pop_back();
+    all = judge(repeated.op, expected, got, contracts, detail_);
   }
+  const std::size_t n_before = result_.divergences.size();
   int cause = -1;
   for (std::size_t i = 0; i < all.size(); ++i) {
     const Judgement& j = all[i];
@@ -221,6 +223,9 @@ void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<
                   : hypotheses_.add_site({inputs_, path_op, tap, got, i, j.failed});
     }
     diverges(j, inputs_, tap, got[i], cause);
+  }
+  if (keep_ && result_.divergences.size() > n_before && kept_.insert(tap.name).second) {
+    keep_({inputs_, got, contracts, all, result_.divergences[n_before]});
   }
 }
 

@@ -5,7 +5,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/backend.h"
@@ -39,11 +42,22 @@ struct ShadowResult {
   std::vector<Check> checks = {};
 };
 
+// A failed op as it was judged. What it refers to lives as long as the call that hands it on.
+struct Evidence {
+  const Op& inputs;                          // in host memory, as they were before the op
+  const std::vector<Tensor>& got;            // what the path left in its outputs, in order
+  const std::vector<Contract>& contracts;    // the bound is the sum of theirs
+  const std::vector<Judgement>& judgements;  // of the outputs, in order
+  const Divergence& divergence;  // of the first of them that failed; its cause is not known yet
+};
+using KeepEvidence = std::function<void(const Evidence&)>;
+
 class Shadow : public Observer {
  public:
-  // `detail`: every check is kept for the result. That costs time and memory.
-  explicit Shadow(const Sides& sides, bool detail = false)
-      : sides_(sides), hypotheses_(sides), detail_(detail) {}
+  // `detail`: every check is kept for the result. That costs time and memory. `keep`, if there is
+  // one, is called for the first op of each tap's name that fails.
+  explicit Shadow(const Sides& sides, bool detail = false, KeepEvidence keep = {})
+      : sides_(sides), keep_(std::move(keep)), hypotheses_(sides), detail_(detail) {}
 
   // From now on ops are computed from the constants that the path has instead of those that were
   // found wrong: that has been reported, and must not hide what else is wrong with these ops.
@@ -86,6 +100,8 @@ class Shadow : public Observer {
                 int cause);
 
   Sides sides_;
+  KeepEvidence keep_;
+  std::set<std::string_view> kept_;  // names of taps
   const std::vector<WrongConstant>* wrong_ = nullptr;
   Plan plan_;
   std::vector<TokenInput> tokens_;

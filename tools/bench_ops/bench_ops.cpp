@@ -13,10 +13,10 @@
 
 #include "backends/host.h"
 #include "backends/registry.h"
+#include "core/crosscheck/placed_op.h"
 #include "core/error.h"
 #include "core/sampler.h"
 #include "tests/op_case_parts.h"
-#include "tests/placed_op.h"
 #include "tools/qwen/bandwidth.h"
 #include "tools/qwen/parser.h"
 #include "tools/qwen/profile.h"
@@ -25,6 +25,7 @@
 namespace qwen::cli {
 namespace {
 
+using crosscheck::PlacedOp;
 using fixtures::Random;
 using testing::attention_case;
 using testing::Batch;
@@ -34,7 +35,6 @@ using testing::GuardedMemory;
 using testing::integers;
 using testing::OpCase;
 using testing::output;
-using testing::PlacedOp;
 
 constexpr int kNodes = 50;  // of a plan
 constexpr int kRuns = 7;

@@ -16,6 +16,7 @@ build librandom123-dev    -          counter-based random numbers: the sampler
 build nlohmann-json3-dev  -          JSON: chat templates, --json
 test  libgtest-dev        -          GoogleTest: the tests
 test  python3             python3    the style check and the tests of the command line
+test  python3-numpy       -          the test of repro bundles
 lint  clang-format-14     -          the one formatter version that decides
 lint  clang-tidy-14       -          static analysis
 lint  shellcheck          shellcheck static analysis of shell scripts

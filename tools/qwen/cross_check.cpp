@@ -12,10 +12,13 @@
 #include "tools/qwen/cross_check_detail.h"
 #include "tools/qwen/cross_check_free.h"
 #include "tools/qwen/cross_check_page.h"
+#include "tools/qwen/divergence_text.h"
 #include "tools/qwen/engine.h"
 #include "tools/qwen/format.h"
 #include "tools/qwen/input.h"
+#include "tools/qwen/kept_bundles.h"
 #include "tools/qwen/output_file.h"
+#include "tools/qwen/replay.h"
 
 namespace qwen::cli {
 namespace {
@@ -29,7 +32,7 @@ constexpr std::int64_t kMaxTokens = 1 << 20;
 // a text that is cut is always a part of the check.
 constexpr std::int64_t kChunk = 24;
 // Of a report: different places after the first.
-constexpr std::size_t kMaxPlaces = 8;
+constexpr std::size_t kMaxPlaces = 7;
 
 // What is run if no text is given: three sequences of different lengths.
 constexpr const char* kTexts[] = {
@@ -39,12 +42,6 @@ constexpr const char* kTexts[] = {
     "def fibonacci(n):\n    a, b = 0, 1\n    while a < n:\n",
     "Rain",
 };
-
-std::string scientific(double v) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.3g", v);
-  return text;
-}
 
 std::string verdict(Agreement agreement) {
   switch (agreement) {
@@ -56,30 +53,6 @@ std::string verdict(Agreement agreement) {
       break;
   }
   return "cannot_tell";
-}
-
-std::string place(const Tap& tap) {
-  return tap.layer < 0 ? std::string() : " layer " + std::to_string(tap.layer);
-}
-
-Json cause_json(const crosscheck::Cause& cause) {
-  return {{"name", cause.name}, {"evidence", cause.evidence}};
-}
-
-Json divergence_json(const Divergence& d) {
-  return {{"token", d.token},
-          {"layer", d.tap.layer < 0 ? Json(nullptr) : Json(d.tap.layer)},
-          {"op", value_name(d.tap, d.output)},
-          {"seq", d.seq},
-          {"coords", d.coords},
-          {"got", number(d.element.got)},
-          {"expected", number(d.element.expected)},
-          {"error", number(d.element.error())},
-          {"tolerance", d.element.tolerance},
-          {"failed", d.n_failed},
-          {"of", d.n_elements},
-          {"pattern", d.pattern},
-          {"cause", cause_json(d.cause)}};
 }
 
 class CrossCheck : public Command {
@@ -113,11 +86,18 @@ class CrossCheck : public Command {
                        "near each op of each token came to its tolerance");
     parser.text_option("--against", against_, kAgainstHelp);
     parser.flag("--detail", detail_, "with --json: list every check, token by token");
+    parser.text_option("--bundle", bundle_dir_,
+                       "keep each failed op as a folder in this one: what it was given and made, "
+                       "with a script that judges it without this program");
+    parser.text_option("--replay", replay_,
+                       "judge such a folder again, and run its op on the device; no model is "
+                       "needed");
     output_.declare(parser);
   }
 
   void run(Console& console) override {
     output_.apply(console);
+    if (replay_.chosen()) return replay(console);
     check_usage();
     OpenedModel opened(model_.take_model(0), console);
     if (against_.chosen()) {
@@ -140,6 +120,7 @@ class CrossCheck : public Command {
     // The twins of the reference would take hours.
     const auto twins = oracle ? nullptr : make_backend("cpu", {});
     const crosscheck::Sides sides{engine.backend(), oracle ? *oracle : *reference, *reference};
+    KeptBundles bundles(bundle_dir_.value, *reference);
     const crosscheck::CrossCheckOptions options{
         .texts = texts,
         .n_decode = tokens_.value,
@@ -149,9 +130,11 @@ class CrossCheck : public Command {
         .mode = mode(),
         .twins = twins.get(),
         .detail = detail_ || html_.chosen(),
-        .progress = [&](std::int64_t done, std::int64_t total) {
-          console.bar("checking  token " + thousands(done) + " of " + thousands(total));
-        }};
+        .progress =
+            [&](std::int64_t done, std::int64_t total) {
+              console.bar("checking  token " + thousands(done) + " of " + thousands(total));
+            },
+        .keep = bundles.keep()};
     const auto open = [&]() -> std::unique_ptr<ModelFile> {
       return std::make_unique<GgufModelFile>(opened.gguf());
     };
@@ -161,14 +144,17 @@ class CrossCheck : public Command {
     const CrossCheckResult result =
         crosscheck::cross_check(sides, {engine.model(), *model, *file}, options);
     console.bar("");
+    bundles.write(result.shadow, {opened.description(), engine.description(), kind});
     const std::string names = engine.device().kind + " against " + kind;
     Json report = document(opened, engine, kind, result);
     if (html) html->write(cross_check_page(report, result.shadow, text(names, result)));
     if (detail_) report["checks_detail"] = checks_detail(result.shadow);
     if (output_.json) {
+      if (bundle_dir_.chosen()) report["bundles"] = bundles.folders();
       console.document(report);
     } else {
-      console.write(text(names, result) + (result.free ? free_text(*result.free) : ""));
+      console.write(text(names, result) + (result.free ? free_text(*result.free) : "") +
+                    bundles.text(result.shadow));
     }
     if (result.agreement != Agreement::kAgree) throw Finished{Exit::kFailed};
   }
@@ -177,16 +163,16 @@ class CrossCheck : public Command {
   void check_usage() const {
     if (against_.chosen() && (text_.prompt.chosen() || text_.file.chosen() || text_.ids.chosen() ||
                               oracle_.chosen() || mode_.chosen() || tokens_.from_option() ||
-                              self_test_ || detail_ || html_.chosen() || model_.layers.chosen())) {
+                              self_test_ || detail_ || html_.chosen() || bundle_dir_.chosen() || model_.layers.chosen())) {
       usage_error(
           "--against has its own text, its own report and no oracle",
-          "leave out -p, -f, --ids, -n, --oracle, --mode, --layers, --selftest, --html, --detail");
+          "leave out -p, -f, --ids, -n, --oracle, --mode, --layers, --selftest, --html, --detail, --bundle");
     }
     if (detail_ && !output_.json) usage_error("--detail is for --json");
     if (!self_test_) return;
     if (mode_.chosen()) usage_error("--selftest has no modes", "leave --mode out");
-    if (detail_ || html_.chosen()) {
-      usage_error("--selftest has its own report: --html and --detail are for a single run");
+    if (detail_ || html_.chosen() || bundle_dir_.chosen()) {
+      usage_error("--selftest has its own report: --html, --detail and --bundle are for one run");
     }
   }
 
@@ -195,6 +181,26 @@ class CrossCheck : public Command {
     if (!mode_.chosen()) return crosscheck::Mode::kBoth;
     if (mode_.value == "forced") return crosscheck::Mode::kForced;
     return mode_.value == "free" ? crosscheck::Mode::kFree : crosscheck::Mode::kShadow;
+  }
+
+  void replay(Console& console) const {
+    const auto refuse = [](const std::string& option, bool given) {
+      if (given) usage_error("--replay takes all from its folder: " + option + " has no meaning");
+    };
+    refuse("MODEL", model_.model.from_option() || !model_.words.empty());
+    refuse("a text", text_.prompt.chosen() || text_.file.chosen() || text_.ids.chosen());
+    refuse("--oracle", oracle_.from_option());
+    refuse("-n", tokens_.from_option());
+    refuse("--kv", model_.kv.from_option());
+    refuse("-c", model_.ctx.from_option());
+    refuse("--layers", model_.layers.from_option());
+    refuse("--selftest", self_test_);
+    refuse("--bundle", bundle_dir_.chosen());
+    refuse("--mode", mode_.chosen());
+    refuse("--html", html_.chosen());
+    refuse("--against", against_.chosen());
+    refuse("--detail", detail_);
+    if (replay_bundle(replay_.value, model_, console)) throw Finished{Exit::kFailed};
   }
 
   std::vector<std::vector<std::int32_t>> read_texts(OpenedModel& opened) const {
@@ -210,15 +216,6 @@ class CrossCheck : public Command {
     std::vector<std::vector<std::int32_t>> texts;
     for (const char* text : kTexts) texts.push_back(encoded(text));
     return texts;
-  }
-
-  static std::string element_text(const Divergence& d) {
-    std::string line = "seq " + std::to_string(d.seq);
-    const bool one_per_head = d.output == "lse";
-    if (one_per_head || d.coords.size() == 2) line += " head " + std::to_string(d.coords[0]);
-    if (!one_per_head && !d.coords.empty()) line += " d " + std::to_string(d.coords.back());
-    return line + "   got " + scientific(d.element.got) + "  expected " +
-           scientific(d.element.expected);
   }
 
   // Nothing if nothing was checked.
@@ -263,13 +260,7 @@ class CrossCheck : public Command {
       out += "     " + std::to_string(result.attestation.findings.size() - 3) + " more at load\n";
     }
     if (shadow.divergences.empty()) return out;
-    const Divergence& d = shadow.divergences.front();
-    out += "FAIL token " + std::to_string(d.token) + place(d.tap) + " op " +
-           value_name(d.tap, d.output) + "  " + element_text(d) + "\n     |err| " +
-           scientific(d.element.error()) + "  tolerance " + scientific(d.element.tolerance) + " (" +
-           scientific(d.element.ratio()) + "x)   " + thousands(d.n_failed) + "/" +
-           thousands(d.n_elements) + " elements" + (d.pattern.empty() ? "" : ", " + d.pattern) +
-           "\n     cause: " + d.cause.name + "   (" + d.cause.evidence + ")\n";
+    out += divergence_text(shadow.divergences.front());
     return out + other_places(shadow.divergences);
   }
 
@@ -387,6 +378,8 @@ class CrossCheck : public Command {
   Setting<std::string> html_;
   Setting<std::string> against_;
   bool detail_ = false;
+  Setting<std::string> bundle_dir_;
+  Setting<std::string> replay_;
 };
 
 }  // namespace

@@ -1,20 +1,10 @@
 // What a cross-check says about outputs one by one, as JSON.
 #pragma once
 
-#include <cmath>
-#include <string>
-#include <string_view>
-
 #include "core/crosscheck/shadow.h"
 #include "tools/qwen/console.h"
 
 namespace qwen::cli {
-
-// The name of the value that is judged: the tap, and for attention's second output its own.
-std::string value_name(const Tap& tap, std::string_view output);
-
-// JSON has no infinity.
-inline Json number(double v) { return std::isfinite(v) ? Json(v) : Json(nullptr); }
 
 // "unsound_outputs", widest first, at most kMaxUnsound:
 // [{"op","layer","seq","token","d","beyond","outputs"}]. `d` is null if values are not finite.

@@ -19,14 +19,70 @@ CudaOptions::Level cuda_level(const std::string& name) {
   return name == "graph" ? CudaOptions::Level::kGraph : CudaOptions::Level::kFused;
 }
 
+Device choose_device(const ModelOptions& options, Console& console) {
+  const std::vector<Device> all = devices();
+  std::string kind = options.device.value;
+  if (options.gpu_layers.value == 0) {
+    if (kind == "cuda") usage_error("--device cuda and -ngl 0 exclude each other");
+    if (kind == "auto") kind = "cpu";
+  }
+  const auto chosen = std::find_if(all.begin(), all.end(), [&](const Device& d) {
+    return kind == "auto" ? d.usable : d.kind == kind;
+  });
+  if (chosen == all.end()) {
+    throw Error({.exit = Exit::kModel,
+                 .code = "no_device",
+                 .message = "--device " + kind + ": there is none",
+                 .hint = "qwen devices"});
+  }
+  if (kind != "auto") return *chosen;
+  for (const Device& passed : all) {
+    if (passed.kind == chosen->kind) break;
+    if (!passed.built) continue;  // nothing that this program could have used
+    console.note("using " + chosen->kind + ": " + passed.kind + " cannot be used (" +
+                 passed.why_not + ")");
+  }
+  return *chosen;
+}
+
 }  // namespace
 
+OpenedDevice open_device(const ModelOptions& options, Console& console) {
+  const Device device = choose_device(options, console);
+  const bool one_thread = device.kind == "ref";
+  if (one_thread && options.threads.from_option()) {
+    usage_error("-t: --device ref has one thread");
+  }
+  const auto asked = one_thread ? 1 : static_cast<int>(options.threads.value);
+  const auto only_for = [&](const std::string& option, bool given, const std::string& kind) {
+    if (!given || device.kind == kind) return;
+    usage_error(option + " is for --device " + kind + ", the device is " + device.kind);
+  };
+  only_for("--isa", options.isa.chosen(), "cpu");
+  only_for("--level", options.level.chosen(), "cuda");
+  only_for("--sync", options.sync, "cuda");
+  BackendOptions backend{.threads = asked, .isa = options.isa.value};
+  if (options.level.chosen()) backend.cuda.level = cuda_level(options.level.value);
+  backend.cuda.exact = options.exact;
+  backend.cuda.sync = options.sync;
+  return {device, asked > 0 ? asked : usable_cores(), make_backend(device.kind, backend)};
+}
+
+Json OpenedDevice::description() const {
+  return {{"kind", device.kind},
+          {"name", device.name.empty() ? backend->description() : device.name},
+          {"threads", threads}};
+}
+
 Engine::Engine(OpenedModel& model, const ModelOptions& options, Console& console)
-    : opened_(model), options_(options), console_(console) {
-  choose_device();
-  make_device_backend();
+    : opened_(model),
+      options_(options),
+      console_(console),
+      opened_device_(open_device(options, console)) {
+  kv_dtype_ = options.kv.chosen() ? (options.kv.value == "f16" ? DType::kF16 : DType::kF32)
+                                  : (device().kind == "cuda" ? DType::kF16 : DType::kF32);
   show_loading(model.gguf(), console);
-  model_ = naming_file(model.path(), [&] { return load_model(model.file(), *backend_); });
+  model_ = naming_file(model.path(), [&] { return load_model(model.file(), backend()); });
   check_gpu_layers();
   const TokenizerData& data = model.tokenizer_data();
   const auto n_tokens = static_cast<std::int64_t>(data.tokens.size());
@@ -45,56 +101,6 @@ Engine::Engine(OpenedModel& model, const ModelOptions& options, Console& console
   }
 }
 
-void Engine::choose_device() {
-  const std::vector<Device> all = devices();
-  std::string kind = options_.device.value;
-  if (options_.gpu_layers.value == 0) {
-    if (kind == "cuda") usage_error("--device cuda and -ngl 0 exclude each other");
-    if (kind == "auto") kind = "cpu";
-  }
-  const auto chosen = std::find_if(all.begin(), all.end(), [&](const Device& d) {
-    return kind == "auto" ? d.usable : d.kind == kind;
-  });
-  if (chosen == all.end()) {
-    throw Error({.exit = Exit::kModel,
-                 .code = "no_device",
-                 .message = "--device " + kind + ": there is none",
-                 .hint = "qwen devices"});
-  }
-  device_ = *chosen;
-  if (kind != "auto") return;
-  for (const Device& passed : all) {
-    if (passed.kind == device_.kind) break;
-    if (!passed.built) continue;  // nothing that this program could have used
-    console_.note("using " + device_.kind + ": " + passed.kind + " cannot be used (" +
-                  passed.why_not + ")");
-  }
-}
-
-void Engine::make_device_backend() {
-  const bool one_thread = device_.kind == "ref";
-  const bool cuda = device_.kind == "cuda";
-  if (one_thread && options_.threads.from_option()) {
-    usage_error("-t: --device ref has one thread");
-  }
-  const auto asked = one_thread ? 1 : static_cast<int>(options_.threads.value);
-  threads_ = asked > 0 ? asked : usable_cores();
-  const auto only_for = [&](const std::string& option, bool given, const std::string& kind) {
-    if (!given || device_.kind == kind) return;
-    usage_error(option + " is for --device " + kind + ", the device is " + device_.kind);
-  };
-  only_for("--isa", options_.isa.chosen(), "cpu");
-  only_for("--level", options_.level.chosen(), "cuda");
-  only_for("--sync", options_.sync, "cuda");
-  BackendOptions options{.threads = asked, .isa = options_.isa.value};
-  if (options_.level.chosen()) options.cuda.level = cuda_level(options_.level.value);
-  options.cuda.exact = options_.exact;
-  options.cuda.sync = options_.sync;
-  kv_dtype_ = options_.kv.chosen() ? (options_.kv.value == "f16" ? DType::kF16 : DType::kF32)
-                                   : (cuda ? DType::kF16 : DType::kF32);
-  backend_ = make_backend(device_.kind, options);
-}
-
 // llama.cpp's -ngl counts layers; here a model is on one device as a whole.
 void Engine::check_gpu_layers() const {
   const std::int64_t asked = options_.gpu_layers.value;
@@ -111,13 +117,13 @@ std::int64_t Engine::choose_context(const StepLimits& limits, std::int64_t neede
                                .max_step_tokens = limits.tokens,
                                .max_step_rows = limits.rows,
                                .n_seqs = limits.n_seqs,
-                               .backend_bytes = device_.kind == "cuda" ? kCudaBytes : 0};
+                               .backend_bytes = device().kind == "cuda" ? kCudaBytes : 0};
   // As it was before the weights were placed.
-  const std::uint64_t free = free_memory(device_);
+  const std::uint64_t free = free_memory(device());
   const std::int64_t trained = shape().context_length;
-  if (options_.ctx.chosen()) return fit_context(request, options_.ctx.value, free, device_);
-  if (needed > 0) return fit_context(request, std::min(needed, trained), free, device_);
-  const std::int64_t ctx = fit_context(request, 0, free, device_);
+  if (options_.ctx.chosen()) return fit_context(request, options_.ctx.value, free, device());
+  if (needed > 0) return fit_context(request, std::min(needed, trained), free, device());
+  const std::int64_t ctx = fit_context(request, 0, free, device());
   if (ctx < trained) {
     console_.note("context " + thousands(ctx) + " instead of the trained " + thousands(trained) +
                   ": that needs " + bytes_text(memory_need(request, trained).total()) + ", " +
@@ -135,19 +141,13 @@ void Engine::check_ids(std::span<const std::int32_t> ids) const {
 }
 
 std::unique_ptr<Session> Engine::make_session(std::int64_t ctx, const StepLimits& limits) {
-  return std::make_unique<Session>(*model_, *backend_,
+  return std::make_unique<Session>(*model_, backend(),
                                    SessionOptions{.ctx = ctx,
                                                   .n_seqs = limits.n_seqs,
                                                   .max_step_tokens = limits.tokens,
                                                   .max_step_rows = limits.rows,
                                                   .kv_dtype = kv_dtype_,
                                                   .n_layers = options_.layers.value});
-}
-
-Json Engine::description() const {
-  return {{"kind", device_.kind},
-          {"name", device_.name.empty() ? backend_->description() : device_.name},
-          {"threads", threads_}};
 }
 
 }  // namespace qwen::cli

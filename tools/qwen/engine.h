@@ -22,17 +22,29 @@ struct StepLimits {
   std::int64_t n_seqs = 1;  // of the session
 };
 
+// A device as the options choose it, ready for ops.
+struct OpenedDevice {
+  Device device;
+  int threads = 0;
+  std::unique_ptr<Backend> backend;
+
+  // {"kind","name","threads"}
+  Json description() const;
+};
+
+// With `auto` a line on standard error says why it is not the GPU. Throws Error.
+OpenedDevice open_device(const ModelOptions& options, Console& console);
+
 class Engine {
  public:
-  // Chooses the device and places the weights there. With `auto` a line on standard error says why
-  // it is not the GPU. `model` must outlive the engine. Throws Error.
+  // Opens the device and places the weights there. `model` must outlive the engine. Throws Error.
   Engine(OpenedModel& model, const ModelOptions& options, Console& console);
 
-  Backend& backend() { return *backend_; }
+  Backend& backend() { return *opened_device_.backend; }
   const Model& model() const { return *model_; }
   const ModelShape& shape() const { return model_->shape(); }
-  const Device& device() const { return device_; }
-  int threads() const { return threads_; }
+  const Device& device() const { return opened_device_.device; }
+  int threads() const { return opened_device_.threads; }
   DType kv_dtype() const { return kv_dtype_; }
 
   // The context that -c asks for and memory holds; says so when it is less than the model was
@@ -46,21 +58,16 @@ class Engine {
   // With a `ctx` of choose_context().
   std::unique_ptr<Session> make_session(std::int64_t ctx, const StepLimits& limits);
 
-  // {"kind","name","threads"}
-  Json description() const;
+  Json description() const { return opened_device_.description(); }
 
  private:
-  void choose_device();
-  void make_device_backend();
   void check_gpu_layers() const;
 
   OpenedModel& opened_;
   const ModelOptions& options_;
   Console& console_;
-  Device device_;
-  int threads_ = 0;
+  OpenedDevice opened_device_;
   DType kv_dtype_ = DType::kF32;
-  std::unique_ptr<Backend> backend_;
   std::unique_ptr<Model> model_;
 };
 

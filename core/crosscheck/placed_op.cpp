@@ -1,9 +1,9 @@
-#include "tests/placed_op.h"
+#include "core/crosscheck/placed_op.h"
 
 #include <algorithm>
 #include <cstring>
 
-namespace qwen::testing {
+namespace qwen::crosscheck {
 namespace {
 
 constexpr std::size_t kGuard = 256;  // bytes on either side; keeps every backend's alignment
@@ -71,4 +71,4 @@ std::string ReadOp::damage(const Op& host) const {
   return "";
 }
 
-}  // namespace qwen::testing
+}  // namespace qwen::crosscheck

@@ -1,4 +1,4 @@
-// An op of the case table on a backend, whatever memory that has.
+// An op that lies in host memory on a backend, whatever memory that has.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 #include "core/backend.h"
 
-namespace qwen::testing {
+namespace qwen::crosscheck {
 
 // The tensors of an op, copied from host memory to a backend's, each between guard words. What a
 // backend may store in its own way (Gemm's weight, Embed's table) goes through place_weight();
@@ -53,4 +53,4 @@ class ReadOp {
   std::vector<Tensor> outputs_;
 };
 
-}  // namespace qwen::testing
+}  // namespace qwen::crosscheck

@@ -1,0 +1,315 @@
+#!/usr/bin/env python3
+"""Judges a repro bundle without the engine that wrote it: verify.py [FOLDER...]
+
+Recomputes, in double precision and from the inputs alone, what the op should have made of them, and from the numeric
+contracts how far each element may be off; then judges the output that was kept. Without arguments: the folder that this
+script lies in. Needs Python 3 and NumPy.
+
+Exit code 0: all of it agrees with what the engine says; 1: something does not; 3: a bundle is damaged.
+The formulas are those of core/contract.h. Derivations: Higham, Accuracy and Stability of Numerical Algorithms, 3.1, 4.2.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+UNIT = 2.0**-24  # unit roundoff of FP32
+UNIT64 = 2.0**-53
+SUBNORMAL_STEP = 2.0**-149
+MAX_BYTES = 16 << 20  # of a file
+
+
+class Damaged(Exception):
+    pass
+
+
+# ---- What each op computes: (inputs, fields) -> the outputs, in order. FP64, but for copies.
+
+
+def embed(a, _):
+    return [a["table"][a["ids"]]]
+
+
+def rms_norm(a, fields):
+    x = a["x"]
+    scale = 1 / np.sqrt((x * x).mean(axis=1, keepdims=True) + fields["eps"])
+    return [x * scale * a["weight"]]
+
+
+def gemm(a, _):
+    return [a["x"] @ a["weight"].T]
+
+
+def add_bias(a, _):
+    return [a["x"] + a["bias"]]
+
+
+def rope(a, _):
+    angle = (a["pos"][:, None] * a["inv_freq"])[:, None, :]
+    low, high = np.split(a["x"], 2, axis=2)
+    cos, sin = np.cos(angle), np.sin(angle)
+    return [np.concatenate([low * cos - high * sin, high * cos + low * sin], axis=2)]
+
+
+def silu_mul(a, _):
+    return [a["gate"] / (1 + np.exp(-a["gate"])) * a["up"]]
+
+
+def add(a, _):
+    return [a["x"] + a["y"]]
+
+
+def take_rows(a, _):
+    return [a["x"][a["rows"]]]
+
+
+def kv_write(a, _):
+    """Rounded to the cache's type; what is not written stays, bit for bit."""
+    k_cache, v_cache = a["k_cache"].copy(), a["v_cache"].copy()
+    page_tokens = k_cache.shape[2]
+    page = a["pages"][a["seq"], a["pos"] // page_tokens]
+    slot = a["pos"] % page_tokens
+    k = (a["k"] - a["k_center"]).astype(np.float32)  # as in FP32: 53 digits are more than twice 24 (Figueroa 1995)
+    k_cache[page, :, slot] = k.astype(k_cache.dtype)
+    v_cache[page, :, slot] = a["v"].astype(np.float32).astype(v_cache.dtype)
+    return [k_cache, v_cache]
+
+
+def attention_rows(a, fields):
+    """Of each token and query head: its indices, query, keys, values and exact scores."""
+    n_tokens, n_heads, head_dim = a["q"].shape
+    n_kv_heads = a["k_cache"].shape[1]
+    for token in range(n_tokens):
+        pages = a["pages"][a["seq"][token]]
+        # (page, kv_head, slot, d) -> (kv_head, position, d)
+        keys, values = (np.moveaxis(a[cache][pages], 1, 0).reshape(n_kv_heads, -1, head_dim).astype(np.float64)
+                        for cache in ("k_cache", "v_cache"))
+        n = a["pos"][token] + 1
+        for head in range(n_heads):
+            kv_head = head // (n_heads // n_kv_heads)
+            q, k, v = a["q"][token, head], keys[kv_head, :n], values[kv_head, :n]
+            yield (token, head), q, k, v, fields["scale"] * (k @ q)
+
+
+def attention(a, fields):
+    out = np.empty(a["q"].shape)
+    lse = np.empty(a["q"].shape[:2])
+    for row, _, _, v, score in attention_rows(a, fields):
+        weight = np.exp(score - score.max())
+        lse[row] = score.max() + np.log(weight.sum())
+        out[row] = weight @ v / weight.sum()
+    return [out, lse]
+
+
+# ---- How far each element may be off: (inputs, fields, contract, outputs, unit) -> the bounds of the outputs.
+
+
+def growth(depth, contract, unit):
+    linear = depth * unit / (1 - depth * unit)
+    return linear if contract["truncates"] else min(linear, 8.8 * np.sqrt(depth) * unit)
+
+
+def exact_bound(_a, _fields, _contract, outputs, _unit):
+    return [np.zeros(y.shape) for y in outputs]
+
+
+def one_rounding(_a, _fields, _contract, outputs, unit):
+    return [np.abs(outputs[0]) * unit]
+
+
+def rms_norm_bound(_a, _fields, contract, outputs, unit):
+    return [np.abs(outputs[0]) * (growth(contract["sum_depth"], contract, unit) / 2 + 7 * unit)]
+
+
+def silu_mul_bound(a, _fields, _contract, outputs, unit):
+    y = np.abs(outputs[0])
+    bound = y * (9 + np.abs(a["gate"])) * unit + SUBNORMAL_STEP * (1 + np.abs(a["up"]))
+    return [bound + np.where(a["gate"] < -87, y, 0)]
+
+
+def rope_bound(a, _fields, _contract, outputs, unit):
+    low, high = np.split(np.abs(a["x"]), 2, axis=2)
+    size = np.concatenate([low + high, low + high], axis=2)
+    return [(5 * size + np.abs(outputs[0])) * unit]
+
+
+def gemm_bound(a, _fields, contract, outputs, unit):
+    g = growth(contract["sum_depth"], contract, unit)
+    one, other = contract["input_unit"], contract["weight_unit"]
+    weight = np.abs(a["weight"])
+    size = np.abs(a["x"]) @ weight.T
+    rounded = (one + other + one * other) * size + contract["input_step"] * weight.sum(axis=1)
+    return [g * (size + rounded) + rounded + unit * (2 * np.abs(outputs[0]) + g * (size + rounded))]
+
+
+def attention_bound(a, fields, contract, outputs, unit):
+    out, lse = np.abs(outputs[0]), np.abs(outputs[1])
+    bounds = [np.empty(out.shape), np.empty(lse.shape)]
+    g = growth(contract["sum_depth"], contract, unit)
+    g_values = growth(contract["value_sum_depth"], contract, unit)
+    for row, q, k, v, score in attention_rows(a, fields):
+        size = np.abs(k) @ np.abs(q)
+        delta = fields["scale"] * (g + contract["input_unit"]) * size + 2 * unit * np.abs(score)
+        below = score - score.max()
+        delta_max = delta[below > -1].max()
+        p = np.exp(below) / np.exp(below).sum()
+        epsilon = np.expm1(delta + delta_max + 3 * np.abs(below) * unit) + 6 * unit
+        epsilon = np.where(p > 0, epsilon, 0)
+        weight_error = p @ epsilon
+        n = len(score)
+        bounds[1][row] = weight_error + delta_max + n * unit + 4 * unit * (1 + lse[row])
+        bounds[0][row] = ((p * (epsilon + unit + contract["probability_unit"])) @ np.abs(v) +
+                          out[row] * (weight_error + n * unit) + g_values * (p @ np.abs(v)) + 2 * unit * out[row])
+    return bounds
+
+
+OPS = {
+    "Embed": (embed, exact_bound),
+    "RmsNorm": (rms_norm, rms_norm_bound),
+    "Gemm": (gemm, gemm_bound),
+    "AddBias": (add_bias, one_rounding),
+    "Rope": (rope, rope_bound),
+    "KvWrite": (kv_write, exact_bound),
+    "Attention": (attention, attention_bound),
+    "SiluMul": (silu_mul, silu_mul_bound),
+    "Add": (add, one_rounding),
+    "TakeRows": (take_rows, exact_bound),
+}
+
+
+def noise(bounds, a, fields, outputs):
+    """How far two evaluations in double precision may be apart: twice the bound of one, whatever its order."""
+    depth = 1 + max([a["x"].shape[-1] if "x" in a else 0, int(a["pos"].max()) if "pos" in a else 0,
+                     a["q"].shape[-1] if "q" in a else 0])
+    plain = dict(sum_depth=depth, value_sum_depth=depth, truncates=True, input_unit=0, weight_unit=0,
+                 probability_unit=0, input_step=0)
+    return [2 * b for b in bounds(a, fields, plain, outputs, UNIT64)]
+
+
+# ---- The bundle.
+
+
+def read_array(folder, name):
+    path = folder / f"{name}.npy"
+    if not path.is_file():
+        raise Damaged(f"{path.name} is missing")
+    if path.stat().st_size > MAX_BYTES:
+        raise Damaged(f"{path.name} is too large")
+    return np.load(path, allow_pickle=False)
+
+
+def read_input(folder, name, about):
+    """As numbers: blocks of a quantised type as the engine has decoded them; caches as they are stored."""
+    array = read_array(folder, name)
+    if array.dtype == np.uint8:
+        array = read_array(folder, f"{name}_f32")
+    if list(array.shape) != about["shape"]:
+        raise Damaged(f"{name}.npy has the shape {array.shape}, expected {tuple(about['shape'])}")
+    if array.dtype.kind != "f":
+        return array.astype(np.int64)
+    return array if name in ("k_cache", "v_cache") else array.astype(np.float64)
+
+
+def same_bits(x, y):
+    kind = {2: np.uint16, 4: np.uint32}[x.dtype.itemsize]
+    return x.view(kind) == y.view(kind)
+
+
+def ratios(got, expected, tolerance):
+    """|error| / tolerance; infinite where one is not finite and the other differs."""
+    got, expected = got.astype(np.float64), expected.astype(np.float64)
+    error = np.abs(got - expected)
+    finite = np.isfinite(got) & np.isfinite(expected)
+    same = (got == expected) | (np.isnan(got) & np.isnan(expected))
+    ratio = np.where(tolerance > 0, error / tolerance, np.inf)
+    return np.where(same, 0, np.where(finite, ratio, np.inf))
+
+
+def agreeing(failed, borderline, stored, n_stored):
+    """Whether the elements that fail are those that the engine lists: the first ones of n_stored. Elements at the very
+    bound may fall on either side of it."""
+    own = np.flatnonzero(failed | borderline)
+    sure = np.flatnonzero(failed & ~borderline)
+    if len(stored) < n_stored:  # the list is cut
+        own, sure = own[own <= stored[-1]], sure[sure <= stored[-1]]
+    elif not len(sure) <= n_stored <= len(own):
+        return False
+    return bool(np.isin(sure, stored).all() and np.isin(stored, own).all())
+
+
+def check_output(folder, name, about, exact, allowed, tolerance):
+    """The line about one output, and whether the engine is right about it."""
+    got, expected = read_array(folder, f"got_{name}"), read_array(folder, f"expected_{name}")
+    stored = read_array(folder, f"failed_{name}")
+    if got.shape != exact.shape or expected.shape != exact.shape or got.dtype != expected.dtype:
+        raise Damaged(f"got_{name}.npy or expected_{name}.npy has not the shape {exact.shape}")
+    complaint = ""
+    if tolerance is None:  # bit for bit
+        right = same_bits(expected, exact) | (np.isnan(expected) & np.isnan(exact))
+        failed = (~same_bits(got, expected)).ravel()
+        borderline = np.zeros(failed.shape, bool)
+        ratio = np.where(failed, np.inf, 0)
+    else:
+        right = (expected == exact.astype(np.float32)) | (np.isnan(expected) & np.isnan(exact))
+        right |= np.abs(expected - exact) <= np.abs(exact) * UNIT * (1 + 2 * UNIT) + SUBNORMAL_STEP / 2 + allowed
+        theirs = read_array(folder, f"tolerance_{name}").reshape(exact.shape)
+        alike = np.isclose(theirs, tolerance, rtol=1e-6, atol=0, equal_nan=True)
+        if not alike.all():
+            i = np.flatnonzero(~alike)[0]
+            complaint = f"; the tolerance of element {i} is {tolerance.flat[i]:.9g}, " \
+                        f"the engine says {theirs.flat[i]:.9g}"
+        ratio = ratios(got, expected, tolerance).ravel()
+        failed = ratio > 1
+        borderline = np.abs(ratio - 1) < 1e-6
+    if not right.all():
+        i = np.flatnonzero(~right)[0]
+        complaint = f"; element {i} should be {exact.flat[i]:.9g}, the engine says {expected.flat[i]:.9g}"
+    if not complaint and not agreeing(failed, borderline, stored, about["failed"]):
+        complaint = f"; the engine says {about['failed']}, or other ones"
+    worst = f", the worst by {ratio.max():.4g} of the tolerance" if failed.any() else ""
+    line = f"{name}: {failed.sum()} of {failed.size} elements are wrong{worst}"
+    return (line + complaint if complaint else f"{line}; the engine agrees"), not complaint
+
+
+def verify(folder):
+    """Prints a line for each output. True if the engine is right about all of them."""
+    with open(folder / "contract.json", encoding="utf-8") as file:
+        about = json.load(file)
+    op = about["op"]
+    if op not in OPS:
+        raise Damaged(f"the op '{op}' is not known")
+    value, bounds = OPS[op]
+    fields = about["fields"]
+    a = {name: read_input(folder, name, how) for name, how in about["inputs"].items()}
+    exact = value(a, fields)
+    bit_exact = op == "KvWrite"
+    expected = [read_array(folder, f"expected_{name}").astype(np.float64) for name in about["outputs"]]
+    allowed = [None] * len(exact) if bit_exact else noise(bounds, a, fields, exact)
+    each = [bounds(a, fields, contract, expected, UNIT) for contract in about["contracts"]]
+    agrees = True
+    for i, (name, output) in enumerate(about["outputs"].items()):
+        tolerance = None if bit_exact else sum(of_one[i] for of_one in each)
+        line, right = check_output(folder, name, output, exact[i], allowed[i], tolerance)
+        print(f"{folder}: {about['tap']} {line}")
+        agrees &= right
+    return agrees
+
+
+def main():
+    folders = [Path(a) for a in sys.argv[1:]] or [Path(__file__).resolve().parent]
+    agrees = damaged = 0
+    for folder in folders:
+        try:
+            with np.errstate(all="ignore"):
+                agrees += verify(folder)
+        except (Damaged, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError,
+                MemoryError, OverflowError, RecursionError, SyntaxError) as error:
+            print(f"{folder}: the bundle is damaged: {type(error).__name__}: {error}")
+            damaged += 1
+    return 3 if damaged else int(agrees < len(folders))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
