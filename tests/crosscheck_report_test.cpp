@@ -264,6 +264,15 @@ TEST(CrossCheckPage, WhatIsWrittenToTheCacheShowsBitForBit) {
   }
 }
 
+TEST(CrossCheckPage, StaysSmall) {
+  Json document;
+  for (int i = 0; i < 600; ++i) document["divergences"].push_back({{"token", i}});
+  const Json data = data_of(cross_check_page(document, {}, ""));
+  EXPECT_EQ(data["divergences"].size(), 500u);
+  EXPECT_EQ(data["divergences"].back()["token"], 499);
+  EXPECT_EQ(data["divergences_left_out"], 100);
+}
+
 TEST(CrossCheckPage, NothingBreaksOutOfIt) {
   const std::string evil = "</script><script>alert(1)</script><!--<script>&lt;\xff\u2028]]>";
   const ShadowResult none;

@@ -24,6 +24,8 @@ constexpr std::string_view kDigits =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 constexpr int kZero = 1, kFirst = 2, kSteps = 1020, kInfinite = 1023;
 constexpr double kDecades = 8;
+// Rows of the table of divergences: a fault in every layer and step has tens of thousands.
+constexpr std::size_t kMaxDivergences = 500;
 
 int ratio_code(float ratio) {
   if (ratio == 0) return kZero;
@@ -162,6 +164,12 @@ std::string cross_check_page(const Json& document, const ShadowResult& shadow,
                              const std::string& summary) {
   Json data = document;
   data["heat"] = Heat(shadow).json();
+  const std::size_t n_divergences = document.value("divergences", Json::array()).size();
+  if (n_divergences > kMaxDivergences) {
+    Json& shown = data["divergences"];
+    shown.erase(shown.begin() + kMaxDivergences, shown.end());
+    data["divergences_left_out"] = n_divergences - kMaxDivergences;
+  }
   const std::pair<std::string_view, std::string> parts[] = {
       {"@SUMMARY@", markup_text(summary)},
       {"@DATA@", script_data(data)},

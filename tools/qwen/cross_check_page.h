@@ -14,8 +14,8 @@ extern const std::string_view kPageHtml;
 extern const std::string_view kPageScript;
 
 // `document` is that of --json; with an array `drift` of {"seq","token","layer","path","twins"} its
-// curves are drawn too. `shadow` has its checks (CrossCheckOptions::detail). `summary` is what is
-// read where scripts do not run.
+// curves are drawn too. Of its divergences the first are shown. `shadow` has its checks
+// (CrossCheckOptions::detail). `summary` is what is read where scripts do not run.
 std::string cross_check_page(const Json& document, const crosscheck::ShadowResult& shadow,
                              const std::string& summary);
 

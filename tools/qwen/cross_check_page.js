@@ -73,7 +73,9 @@ function tables() {
   listTable('Found at load', '', ['op', 'where', 'operand', 'got', 'expected'],
             data.load.findings.map(
                 f => [f.op, layerText(f.layer), f.operand, f.got, f.expected]));
-  listTable('Divergences', 'In the order in which they happened: the first is where to look.',
+  const left = data.divergences_left_out ? ` ${count(data.divergences_left_out)} more follow.` : '';
+  listTable('Divergences',
+            'In the order in which they happened: the first is where to look.' + left,
             ['op', 'where', 'token', 'element', 'got', 'expected', 'error', 'tolerance', 'failed',
              'cause', 'evidence'],
             data.divergences.map(d => [
