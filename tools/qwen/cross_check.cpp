@@ -161,12 +161,13 @@ class CrossCheck : public Command {
 
  private:
   void check_usage() const {
-    if (against_.chosen() && (text_.prompt.chosen() || text_.file.chosen() || text_.ids.chosen() ||
-                              oracle_.chosen() || mode_.chosen() || tokens_.from_option() ||
-                              self_test_ || detail_ || html_.chosen() || bundle_dir_.chosen() || model_.layers.chosen())) {
-      usage_error(
-          "--against has its own text, its own report and no oracle",
-          "leave out -p, -f, --ids, -n, --oracle, --mode, --layers, --selftest, --html, --detail, --bundle");
+    if (against_.chosen() &&
+        (text_.prompt.chosen() || text_.file.chosen() || text_.ids.chosen() || oracle_.chosen() ||
+         mode_.chosen() || tokens_.from_option() || self_test_ || detail_ || html_.chosen() ||
+         bundle_dir_.chosen() || model_.layers.chosen())) {
+      usage_error("--against has its own text, its own report and no oracle",
+                  "leave out -p, -f, --ids, -n, --oracle, --mode, --layers, --selftest, --html, "
+                  "--detail, --bundle");
     }
     if (detail_ && !output_.json) usage_error("--detail is for --json");
     if (!self_test_) return;

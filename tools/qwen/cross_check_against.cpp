@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "tools/qwen/command.h"
 #include "tools/qwen/cross_check_detail.h"
+#include "tools/qwen/divergence_text.h"
 #include "tools/qwen/format.h"
 
 namespace qwen::cli {

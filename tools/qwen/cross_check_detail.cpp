@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <vector>
+#include "tools/qwen/divergence_text.h"
 
 namespace qwen::cli {
 namespace {
@@ -58,10 +59,6 @@ Json judged_json(const Judged& judged, const Check* first) {
 bool wider(const Unsound& a, const Unsound& b) { return a.spread.median > b.spread.median; }
 
 }  // namespace
-
-std::string value_name(const Tap& tap, std::string_view output) {
-  return output == "lse" ? "attn_lse" : std::string(tap.name);
-}
 
 const Unsound& widest(const crosscheck::ShadowResult& shadow) {
   const auto& all = shadow.unsound_outputs;

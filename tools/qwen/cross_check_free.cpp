@@ -1,15 +1,12 @@
 #include "tools/qwen/cross_check_free.h"
 
-#include <cmath>
 #include <cstdio>
 
+#include "tools/qwen/divergence_text.h"
 #include "tools/qwen/format.h"
 
 namespace qwen::cli {
 namespace {
-
-// JSON has no infinity.
-Json finite(double v) { return std::isfinite(v) ? Json(v) : Json(nullptr); }
 
 std::string two_digits(double v) {
   char text[32];
@@ -27,8 +24,8 @@ std::string flips(const crosscheck::FreeResult& r) {
 }  // namespace
 
 Json logits_json(const crosscheck::FreeResult& r) {
-  return {{"kl_mean", finite(r.kl_mean)},
-          {"kl_max", finite(r.kl_max)},
+  return {{"kl_mean", number(r.kl_mean)},
+          {"kl_max", number(r.kl_max)},
           {"top1_agree", r.top1_agree},
           {"flips", r.n_flips},
           {"flips_explained", r.n_flips_explained}};
@@ -40,8 +37,8 @@ Json drift_json(const crosscheck::FreeResult& r) {
     all.push_back({{"seq", d.seq},
                    {"token", d.token},
                    {"layer", d.layer < 0 ? Json(nullptr) : Json(d.layer)},
-                   {"path", finite(d.path)},
-                   {"twins", finite(d.twins)}});
+                   {"path", number(d.path)},
+                   {"twins", number(d.twins)}});
   }
   return all;
 }

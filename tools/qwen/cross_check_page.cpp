@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tools/qwen/cross_check_detail.h"
+#include "tools/qwen/divergence_text.h"
 
 namespace qwen::cli {
 namespace {
