@@ -59,8 +59,10 @@ void check(const Bundle& bundle) {
   std::visit(IndexCheck(), op);
   require(is_bit_exact(op) || !bundle.contracts.empty(), "there is no contract");
   for (const Contract& c : bundle.contracts) {
-    const auto least = std::min({c.input_unit, c.weight_unit, c.probability_unit, c.input_step});
-    require(c.sum_depth >= 0 && c.value_sum_depth >= 0 && least >= 0, "a contract is negative");
+    const auto least = std::min(
+        {c.input_unit, c.weight_unit, c.probability_unit, c.input_step, c.probability_step});
+    require(std::min({c.sum_depth, c.value_sum_depth, c.sum_block}) >= 0 && least >= 0,
+            "a contract is negative");
   }
   const std::vector<Tensor> outputs = written(op);
   const bool fits = std::equal(

@@ -225,7 +225,7 @@ void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<
     diverges(j, inputs_, tap, got[i], cause);
   }
   if (keep_ && result_.divergences.size() > n_before && kept_.insert(tap.name).second) {
-    keep_({inputs_, got, contracts, all, result_.divergences[n_before]});
+    keep_({repeated.op, got, contracts, all, result_.divergences[n_before]});
   }
 }
 

@@ -44,7 +44,7 @@ struct ShadowResult {
 
 // A failed op as it was judged. What it refers to lives as long as the call that hands it on.
 struct Evidence {
-  const Op& inputs;                          // in host memory, as they were before the op
+  const Op& inputs;  // in host memory, as they were before the op; rounded as the path does
   const std::vector<Tensor>& got;            // what the path left in its outputs, in order
   const std::vector<Contract>& contracts;    // the bound is the sum of theirs
   const std::vector<Judgement>& judgements;  // of the outputs, in order

@@ -17,6 +17,7 @@ import numpy as np
 
 UNIT = 2.0**-24  # unit roundoff of FP32
 UNIT64 = 2.0**-53
+LAMBDA = 7.9  # of one sum of independent errors
 SUBNORMAL_STEP = 2.0**-149
 MAX_BYTES = 16 << 20  # of a file
 
@@ -135,13 +136,26 @@ def rope_bound(a, _fields, _contract, outputs, unit):
     return [(5 * size + np.abs(outputs[0])) * unit]
 
 
+def largest_partial_sum(x, weight, block):
+    """M of a truncating sum: partial sums consist of whole blocks of products, in whatever order."""
+    n = -x.shape[1] % block
+    x, weight = (np.pad(m, ((0, 0), (0, n))).reshape(len(m), -1, block) for m in (x, weight))
+    sums = np.einsum("tbc,rbc->trb", x, weight)
+    largest = np.array([[np.abs(t * w).max() for w in weight] for t in x])
+    return np.maximum(largest, np.maximum(np.where(sums > 0, sums, 0).sum(axis=2),
+                                          -np.where(sums > 0, 0, sums).sum(axis=2)))
+
+
 def gemm_bound(a, _fields, contract, outputs, unit):
     g = growth(contract["sum_depth"], contract, unit)
     one, other = contract["input_unit"], contract["weight_unit"]
     weight = np.abs(a["weight"])
     size = np.abs(a["x"]) @ weight.T
     rounded = (one + other + one * other) * size + contract["input_step"] * weight.sum(axis=1)
-    return [g * (size + rounded) + rounded + unit * (2 * np.abs(outputs[0]) + g * (size + rounded))]
+    by_blocks = contract["truncates"] and contract["sum_block"] > 0
+    partial = largest_partial_sum(a["x"], a["weight"], contract["sum_block"]) if by_blocks else size
+    summed = g * (partial + rounded)
+    return [summed + rounded + unit * (2 * np.abs(outputs[0]) + summed)]
 
 
 def attention_bound(a, fields, contract, outputs, unit):
@@ -159,9 +173,12 @@ def attention_bound(a, fields, contract, outputs, unit):
         epsilon = np.where(p > 0, epsilon, 0)
         weight_error = p @ epsilon
         n = len(score)
+        size = p @ np.abs(v)
+        step = contract["probability_step"] * np.abs(v[p > 0]).sum(axis=0) / np.exp(below).sum()
+        rounded = contract["probability_unit"] * np.minimum(size, LAMBDA * np.sqrt((p * p) @ (v * v))) + step
         bounds[1][row] = weight_error + delta_max + n * unit + 4 * unit * (1 + lse[row])
-        bounds[0][row] = ((p * (epsilon + unit + contract["probability_unit"])) @ np.abs(v) +
-                          out[row] * (weight_error + n * unit) + g_values * (p @ np.abs(v)) + 2 * unit * out[row])
+        bounds[0][row] = ((p * (epsilon + unit)) @ np.abs(v) + rounded + out[row] * (weight_error + n * unit) +
+                          g_values * (size + rounded) + 2 * unit * out[row])
     return bounds
 
 
@@ -183,8 +200,8 @@ def noise(bounds, a, fields, outputs):
     """How far two evaluations in double precision may be apart: twice the bound of one, whatever its order."""
     depth = 1 + max([a["x"].shape[-1] if "x" in a else 0, int(a["pos"].max()) if "pos" in a else 0,
                      a["q"].shape[-1] if "q" in a else 0])
-    plain = dict(sum_depth=depth, value_sum_depth=depth, truncates=True, input_unit=0, weight_unit=0,
-                 probability_unit=0, input_step=0)
+    plain = dict(sum_depth=depth, value_sum_depth=depth, truncates=True, sum_block=0, input_unit=0, weight_unit=0,
+                 probability_unit=0, input_step=0, probability_step=0)
     return [2 * b for b in bounds(a, fields, plain, outputs, UNIT64)]
 
 

@@ -43,20 +43,27 @@ Op op_of_kind(const std::string& wanted) {
 Op op_named(const std::string& wanted) { return op_of_kind(wanted); }
 
 Json contract_json(const Contract& c) {
-  return {{"sum_depth", c.sum_depth},     {"value_sum_depth", c.value_sum_depth},
-          {"truncates", c.truncates},     {"input_unit", c.input_unit},
-          {"weight_unit", c.weight_unit}, {"probability_unit", c.probability_unit},
-          {"input_step", c.input_step}};
+  return {{"sum_depth", c.sum_depth},
+          {"value_sum_depth", c.value_sum_depth},
+          {"truncates", c.truncates},
+          {"sum_block", c.sum_block},
+          {"input_unit", c.input_unit},
+          {"weight_unit", c.weight_unit},
+          {"probability_unit", c.probability_unit},
+          {"input_step", c.input_step},
+          {"probability_step", c.probability_step}};
 }
 
 Contract read_contract(const Json& json) {
   return {.sum_depth = json.at("sum_depth"),
           .value_sum_depth = json.at("value_sum_depth"),
           .truncates = json.at("truncates"),
+          .sum_block = json.at("sum_block"),
           .input_unit = json.at("input_unit"),
           .weight_unit = json.at("weight_unit"),
           .probability_unit = json.at("probability_unit"),
-          .input_step = json.at("input_step")};
+          .input_step = json.at("input_step"),
+          .probability_step = json.at("probability_step")};
 }
 
 Json kept_divergence_json(const Divergence& d) {

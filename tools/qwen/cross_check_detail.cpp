@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <vector>
+
+#include "tools/qwen/bundle_json.h"
 #include "tools/qwen/divergence_text.h"
 
 namespace qwen::cli {
@@ -13,13 +15,6 @@ using crosscheck::Unsound;
 using crosscheck::Verdict;
 
 Json layer_json(const Tap& tap) { return tap.layer < 0 ? Json(nullptr) : Json(tap.layer); }
-
-Json contract_json(const Contract& c) {
-  return {{"sum_depth", c.sum_depth},     {"value_sum_depth", c.value_sum_depth},
-          {"truncates", c.truncates},     {"input_unit", c.input_unit},
-          {"weight_unit", c.weight_unit}, {"probability_unit", c.probability_unit},
-          {"input_step", c.input_step}};
-}
 
 const char* verdict_name(Verdict verdict) {
   if (verdict == Verdict::kFail) return "fail";
