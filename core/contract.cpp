@@ -177,6 +177,10 @@ class Bounds {
         const double v = std::abs(double{cached.value(j)[d]});
         value_error[d] += p * v * (epsilon + kUnit);
         value_size[d] += p * v;
+      }
+      if (contract_.probability_unit == 0) continue;
+      for (std::int64_t d = 0; d < head_dim; ++d) {
+        const double v = std::abs(double{cached.value(j)[d]});
         value_squares[d] += p * v * p * v;
         value_sum[d] += v;
       }

@@ -8,9 +8,9 @@
 namespace qwen {
 namespace {
 
-// Columns of a weight that are decoded at a time: a multiple of every format's block, and of every
-// step of a tensor core.
-constexpr std::int64_t kPiece = 256;
+// Columns of a weight that are decoded at a time, or a block of them if that is larger: few enough
+// to see early that a bound suffices, and a multiple of every step of a tensor core.
+constexpr std::int64_t kPiece = 64;
 
 // The sizes of the products w x of an element of a Gemm, in blocks of consecutive ones.
 class ProductSizes {
@@ -98,10 +98,11 @@ double GemmTolerance::at(std::int64_t i, double enough) {
   }
   const float* x = op_.x.f32() + i / n_out * n_cols;
   const double y = std::abs(exact_.f32()[i]);
-  ProductSizes products(block_ > 0 ? block_ : kPiece);
+  const std::int64_t step = std::max(kPiece, info(op_.weight.dtype).block_size);
+  ProductSizes products(block_ > 0 ? block_ : step);
   double bound = 0;
-  for (std::int64_t first = 0; first < n_cols && !(bound >= enough); first += kPiece) {
-    const std::int64_t n = std::min(kPiece, n_cols - first);
+  for (std::int64_t first = 0; first < n_cols && !(bound >= enough); first += step) {
+    const std::int64_t n = std::min(step, n_cols - first);
     decode_up_to(first + n);
     products.add(weights_.data() + first, x + first, n);
     bound = of(y, {products.sum(), products.weight(), products.partial(), block_});

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "backends/cpu/reference/reference.h"
+#include "core/crosscheck/judge.h"
 #include "core/crosscheck/rounded.h"
 #include "core/half.h"
 #include "tests/fixtures/random.h"
@@ -153,6 +154,49 @@ TEST_P(TensorCoreTest, BoundsHoldAndSeeAPercent) {
     EXPECT_GT(worst, 0.005);
     EXPECT_LT(widest, 0.01 * std::sqrt(squares / static_cast<double>(exact.out.size())));
   }
+}
+
+// A limit that suffices lies between what is asked for and the bound.
+TEST_P(TensorCoreTest, LimitsSuffice) {
+  reference_(gemm_);
+  GemmTolerance bound(gemm_, {tensor_core_contract(gemm_.x.cols(), kHopper)}, gemm_.out);
+  for (std::int64_t i = 0; i < gemm_.out.size(); ++i) {
+    const double whole = bound.at(i);
+    for (const double share : {0.01, 0.5, 0.99}) {
+      const double limit = bound.at(i, share * whole);
+      EXPECT_GE(limit, share * whole);
+      EXPECT_LE(limit, whole * (1 + 1e-12));
+    }
+    EXPECT_EQ(bound.at(i, 2 * whole), whole);
+  }
+}
+
+// The whole judgement: a right output passes, one element off by a percent fails, and bounds that
+// do not know what the rounding did are too wide to say anything.
+TEST_P(TensorCoreTest, AnErrorOfAPercentIsSeen) {
+  const Contract whole = tensor_core_contract(gemm_.x.cols(), kHopper);
+  const auto [op, contract] = crosscheck::rounded(gemm_, whole, reference_, scratch_);
+  const Tensor& exact = std::get<Gemm>(op).out;
+  reference_(op);
+  const Tensor got = scratch_.take(DType::kF32, exact.dims());
+  double squares = 0;
+  for (std::int64_t i = 0; i < got.size(); ++i) {
+    got.f32()[i] = static_cast<float>(emulated(i, kHopper, Order::kTwoSlices));
+    squares += double{exact.f32()[i]} * exact.f32()[i];
+  }
+  const auto judged = [&](const Contract& c) {
+    return crosscheck::judge(op, {exact}, {got}, {c}).front();
+  };
+  EXPECT_EQ(judged(contract).verdict, crosscheck::Verdict::kPass);
+  if (std::get<1>(GetParam()) == Values::kRandom && gemm_.x.cols() > 4000) {
+    EXPECT_EQ(judged(whole).verdict, crosscheck::Verdict::kUnsound);
+  }
+  constexpr std::int64_t kPlanted = kRows + 3;
+  got.f32()[kPlanted] +=
+      static_cast<float>(0.01 * std::sqrt(squares / static_cast<double>(got.size())));
+  const crosscheck::Judgement wrong = judged(contract);
+  EXPECT_EQ(wrong.verdict, crosscheck::Verdict::kFail);
+  EXPECT_EQ(wrong.failed, std::vector{kPlanted});
 }
 
 // What is not repeated is bounded as well.

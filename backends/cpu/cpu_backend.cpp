@@ -87,9 +87,11 @@ float* CpuBackend::shared_scratch(std::size_t floats) {
 void CpuBackend::run(const Embed& op) {
   const auto decode = kernels_->decode[static_cast<std::size_t>(op.table.dtype)];
   const std::int64_t dim = op.out.cols();
-  for (std::int64_t t = 0; t < op.out.rows(); ++t) {
-    decode(op.table.row(op.ids.i32()[t]), dim, op.out.f32() + t * dim);
-  }
+  pool_.chunks(op.out.rows(), row_grain(dim), [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t t = begin; t < end; ++t) {
+      decode(op.table.row(op.ids.i32()[t]), dim, op.out.f32() + t * dim);
+    }
+  });
 }
 
 void CpuBackend::run(const RmsNorm& op) {

@@ -7,8 +7,10 @@
 #include <limits>
 #include <numeric>
 #include <optional>
+#include <utility>
 
 #include "core/half.h"
+#include "core/rounding.h"
 
 namespace qwen::crosscheck {
 namespace {
@@ -100,16 +102,16 @@ void note_failure(Judgement& j, const Element& e, std::int64_t per_row) {
 // The spread of some sampled values stands for that of all.
 Spread spread_of(const Tensor& expected, Bounds& bounds, std::size_t output) {
   const std::int64_t n = expected.size();
-  double squares = 0;
-  double largest = 0;
+  Lanes squares;
+  const float* const values = expected.f32();
   for (std::int64_t i = 0; i < n; ++i) {
-    const double v = expected.f32()[i];
-    squares += v * v;
-    largest = std::max(largest, std::abs(v));
+    squares.v[i % Lanes::kCount] += double{values[i]} * values[i];
   }
-  const double rms = std::sqrt(squares / static_cast<double>(n));
+  const double rms = std::sqrt(squares.sum() / static_cast<double>(n));
   if (!std::isfinite(rms)) return {.median = kInfinity};
   if (rms == 0) return {};
+  const auto less = [](float a, float b) { return std::abs(a) < std::abs(b); };
+  const double largest = std::abs(*std::max_element(values, values + n, less));
   std::int64_t too_wide = 0;
   for (std::int64_t i = 0; i < n; ++i) too_wide += !(bounds.at_least(output, i) <= largest);
   const double beyond = static_cast<double>(too_wide) / static_cast<double>(n);
@@ -155,48 +157,55 @@ Row judge_row(const Tensor& expected, const Tensor& got, Bounds& bounds, std::si
   return judged;
 }
 
-// The few largest of many, by error.
+// The few largest errors of many, and where they are.
 class LargestErrors {
  public:
-  void add(const Element& e) {
-    if (kept_.size() == kWorstTried && e.error() <= kept_.back().error()) return;
-    const auto larger = [](const Element& a, const Element& b) { return a.error() > b.error(); };
-    kept_.insert(std::upper_bound(kept_.begin(), kept_.end(), e, larger), e);
+  void add(double error, std::int64_t index) {
+    if (!(error > least_)) return;
+    kept_.emplace_back(error, index);
+    std::sort(kept_.begin(), kept_.end(), std::greater<>());
     if (kept_.size() > kWorstTried) kept_.pop_back();
+    if (kept_.size() == kWorstTried) least_ = kept_.back().first;
   }
-  const std::vector<Element>& kept() const { return kept_; }
+  const std::vector<std::pair<double, std::int64_t>>& kept() const { return kept_; }
 
  private:
-  std::vector<Element> kept_;
+  double least_ = 0;
+  std::vector<std::pair<double, std::int64_t>> kept_;
 };
 
 Judgement judge_numbers(const Tensor& expected, const Tensor& got, Bounds& bounds,
                         std::size_t output) {
   Judgement j{.n_elements = got.size()};
   const std::int64_t per_row = row_size(got);
+  const float* const want = expected.f32();
+  const float* const have = got.f32();
+  const auto element = [&](std::int64_t i, double tolerance) {
+    return Element{i, have[i], want[i], tolerance};
+  };
   LargestErrors passed;
+  double worst = 0;
   for (std::int64_t i = 0; i < got.size(); ++i) {
-    const double error = std::abs(double{got.f32()[i]} - expected.f32()[i]);
+    const double error = std::abs(double{have[i]} - want[i]);
     const double limit = bounds.at_least(output, i);
-    if (error == 0) continue;
-    Element e{i, got.f32()[i], expected.f32()[i], limit};
     if (error <= limit) {  // false for not-a-number
       if (bounds.are_limits()) {
-        passed.add(e);
-      } else if (error > j.worst.ratio() * limit) {
-        j.worst = e;
+        passed.add(error, i);
+      } else if (error > worst * limit) {
+        j.worst = element(i, limit);
+        worst = j.worst.ratio();
       }
       continue;
     }
-    if (bounds.are_limits()) e.tolerance = bounds.at(output, i, error);
+    const Element e = element(i, bounds.at(output, i, error));
     if (e.ratio() > 1) {
       note_failure(j, e, per_row);
-    } else if (bounds.are_limits()) {
-      passed.add(e);
+    } else {
+      passed.add(error, i);
     }
   }
-  for (Element e : passed.kept()) {
-    e.tolerance = bounds.at(output, e.index);
+  for (const auto& [error, i] : passed.kept()) {
+    const Element e = element(i, bounds.at(output, i));
     if (e.ratio() > j.worst.ratio()) j.worst = e;
   }
   if (j.verdict == Verdict::kPass) {

@@ -1,5 +1,6 @@
 #include "core/crosscheck/rounded.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <numeric>
@@ -7,33 +8,51 @@
 namespace qwen::crosscheck {
 namespace {
 
-// Rows of a weight in F32.
-Tensor decoded(const Tensor& weight, Backend& host, Scratch& scratch) {
+// Elements of a weight that are decoded, and then rounded while they are in a cache: enough rows
+// for all of a backend's threads.
+constexpr std::int64_t kPiece = 1 << 20;
+
+// The weight's rows in F32, rounded.
+Tensor rounded(const Tensor& weight, float scale, Backend& host, Scratch& scratch) {
   const std::int64_t n_rows = weight.shape[0];
+  const std::int64_t n_cols = weight.cols();
   const Tensor ids = scratch.take(DType::kI32, {n_rows});
   std::iota(ids.i32(), ids.i32() + n_rows, 0);
   const Tensor out = scratch.take(DType::kF32, weight.dims());
-  host(Embed{.out = out, .table = weight, .ids = ids});
+  const std::int64_t step = std::max<std::int64_t>(1, kPiece / n_cols);
+  for (std::int64_t first = 0; first < n_rows; first += step) {
+    const std::int64_t end = std::min(n_rows, first + step);
+    const Tensor rows = out.slice(first, end);
+    host(Embed{.out = rows, .table = weight, .ids = ids.slice(first, end)});
+    round_to_halves(rows.f32(), rows.size(), scale);
+  }
   return out;
 }
 
 }  // namespace
 
-// As round_to_f16(), but without a branch, since it goes through whole weights.
+// As round_to_f16(), but in masks instead of branches, so that the compiler uses vectors: it goes
+// through whole weights. All bits of a mask are set where an integer is less than another.
 void round_to_halves(float* values, std::int64_t n, float scale) {
-  constexpr float kSmallestNormal = 0x1p-14f;
-  constexpr float kSubnormal = 0.75f;    // added, the sum's last bit is F16's smallest step
-  constexpr float kOverflow = 65520.0f;  // from here on infinite
+  const auto bits_of = [](float v) { return std::bit_cast<std::int32_t>(v); };
+  const auto less = [](std::int32_t a, std::int32_t b) { return (a - b) >> 31; };  // a, b >= 0
+  constexpr std::int32_t kMagnitude = 0x7fffffff;
+  constexpr float kAddend = 0.75f;  // the last bit of a sum with it is F16's smallest step
+  const std::int32_t smallest_normal = bits_of(0x1p-14f);
+  const std::int32_t overflow = bits_of(65520.0f);  // from here on infinite
   const float back = 1 / scale;
   for (std::int64_t i = 0; i < n; ++i) {
-    const float value = values[i] * scale;
-    const auto bits = std::bit_cast<std::uint32_t>(value);
-    const float normal =
-        std::bit_cast<float>((bits + 0xfffu + (bits >> 13 & 1u)) & ~std::uint32_t{0x1fff});
-    const float magnitude = std::abs(value);
-    const float subnormal = std::copysign((magnitude + kSubnormal) - kSubnormal, value);
-    const float half = magnitude < kSmallestNormal ? subnormal : normal;
-    values[i] = magnitude < kOverflow ? half * back : values[i];
+    const std::int32_t given = bits_of(values[i]);
+    const std::int32_t scaled = bits_of(values[i] * scale);
+    const std::int32_t size = scaled & kMagnitude;
+    const std::int32_t fits = less(size, overflow);
+    const std::int32_t tie = scaled >> 13 & 1;
+    const std::int32_t normal = ((size & fits) + 0xfff + tie) & ~0x1fff;
+    const std::int32_t subnormal = bits_of((std::bit_cast<float>(size) + kAddend) - kAddend);
+    const std::int32_t is_subnormal = less(size, smallest_normal);
+    const std::int32_t half = (subnormal & is_subnormal) | (normal & ~is_subnormal);
+    const std::int32_t result = bits_of(std::bit_cast<float>(half | (scaled & ~kMagnitude)) * back);
+    values[i] = std::bit_cast<float>((result & fits) | (given & ~fits));
   }
 }
 
@@ -46,8 +65,7 @@ Rounded rounded(const Op& op, const Contract& contract, Backend& host, Scratch& 
   result.contract.input_unit = 0;
   result.contract.input_step = 0;
   if (contract.weight_scale != 0) {
-    gemm->weight = decoded(gemm->weight, host, scratch);
-    round_to_halves(gemm->weight.f32(), gemm->weight.size(), contract.weight_scale);
+    gemm->weight = rounded(gemm->weight, contract.weight_scale, host, scratch);
     result.contract.weight_unit = 0;
   }
   return result;
