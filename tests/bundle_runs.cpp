@@ -25,7 +25,7 @@ crosscheck::CrossCheckResult BundleTest::run(const fixtures::TinyModelSpec& spec
   };
   const crosscheck::CrossCheckOptions options = {
       .texts = {random_text(11, 5), random_text(4, 6), random_text(7, 7)},
-      .n_decode = 2,
+      .n_decode = 4,
       .chunk = 6,
       .kv_dtype = kv,
       .keep = keep};

@@ -28,6 +28,7 @@ void require_indices(const Tensor& indices, std::int64_t end, const std::string&
 struct IndexCheck {
   void operator()(const Embed& op) const { require_indices(op.ids, op.table.shape[0], "ids"); }
   void operator()(const TakeRows& op) const { require_indices(op.rows, op.x.shape[0], "rows"); }
+  void operator()(const Sample& op) const { require_indices(op.seq, op.params.shape[0], "seq"); }
   void operator()(const KvWrite& op) const { check_cache(op, false); }
   void operator()(const Attention& op) const { check_cache(op, true); }
   template <class T>

@@ -32,8 +32,8 @@ struct Bundle {
 // below 5 MB.
 inline constexpr std::size_t kMaxBundleBytes = 4'500'000;
 
-// Rows with failed elements, the first ones. None for ops that are not supported (Sample, Advance)
-// and if one row alone is too large.
+// Rows with failed elements, the first ones. None for an Advance, which has no numbers, and
+// if one row alone is too large.
 std::optional<Bundle> cut(const Evidence& evidence, Backend& reference);
 
 // Fills in what the reference has to say. Throws Error (code "invalid_op") if op and outputs do not

@@ -24,6 +24,16 @@ std::int64_t row_size(const Tensor& output) { return output.size() / output.shap
 Indices failed_rows(const Evidence& evidence) {
   Indices rows;
   std::set<std::int64_t> all;
+  if (const auto* op = std::get_if<Sample>(&evidence.inputs)) {
+    // What was seen has a row for each sequence instead.
+    const std::int64_t failed = evidence.judgements[evidence.output()].first.index /
+                                row_size(evidence.got[evidence.output()]);
+    for (std::int64_t r = 0; r < op->seq.size(); ++r) {
+      const bool is_first = (evidence.divergence.output == "seen" ? op->seq.i32()[r] : r) == failed;
+      rows.insert(is_first ? rows.begin() : rows.end(), r);
+    }
+    return rows;
+  }
   for (std::size_t i = 0; i < evidence.got.size(); ++i) {
     const Judgement& j = evidence.judgements[i];
     const std::int64_t size = row_size(evidence.got[i]);
@@ -87,6 +97,15 @@ class Cutter {
     for (Tensor* t : {&op.out, &op.lse, &op.q, &op.pos, &op.seq}) *t = gathered(*t, rows_);
     keep_pages(op, {pages.begin(), pages.end()});
   }
+  // Each row becomes a sequence of its own.
+  void operator()(Sample& op) {
+    for (const std::int64_t r : rows_) seqs_.push_back(op.seq.i32()[r]);
+    for (Tensor* t : {&op.out, &op.logit, &op.logits, &op.seq, &op.pos}) *t = gathered(*t, rows_);
+    for (Tensor* t : {&op.seen, &op.params}) *t = gathered(*t, seqs_);
+    for (std::int64_t i = 0; i < op.seq.size(); ++i) {
+      op.seq.i32()[i] = static_cast<std::int32_t>(i);
+    }
+  }
   void operator()(TakeRows& op) {
     std::set<std::int64_t> used;
     for (const std::int64_t r : rows_) used.insert(op.rows.i32()[r]);
@@ -107,7 +126,8 @@ class Cutter {
   // After the op, which may need more rows than were asked for.
   void cut_outputs() {
     for (std::size_t i = 0; i < evidence_.got.size(); ++i) {
-      bundle_.got.push_back(gathered(evidence_.got[i], rows_));
+      const bool by_seqs = evidence_.judgements[i].output == "seen";
+      bundle_.got.push_back(gathered(evidence_.got[i], by_seqs ? seqs_ : rows_));
     }
     if (!bundle_.columns.empty()) bundle_.got[0] = columns_of(bundle_.got[0]);
   }
@@ -189,6 +209,7 @@ class Cutter {
   Bundle& bundle_;
   Scratch& memory_;
   Indices& rows_;
+  Indices seqs_;  // of a Sample's rows
 };
 
 Bundle cut_to(const Evidence& evidence, Indices rows) {
@@ -223,7 +244,7 @@ std::size_t stored_bytes(const Bundle& bundle) {
 
 std::optional<Bundle> cut(const Evidence& evidence, Backend& reference) {
   const Op& op = evidence.inputs;
-  if (std::holds_alternative<Sample>(op) || std::holds_alternative<Advance>(op)) return {};
+  if (std::holds_alternative<Advance>(op)) return {};
   const Indices rows = failed_rows(evidence);
   for (std::size_t n = std::min(rows.size(), kMaxRows); n > 0; n /= 2) {
     Bundle bundle = cut_to(evidence, {rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(n)});

@@ -36,6 +36,12 @@ bool all_poison(const Tensor& t, const std::vector<std::int64_t>& elements) {
 
 }  // namespace
 
+std::size_t Evidence::output() const {
+  std::size_t i = 0;
+  while (judgements[i].output != divergence.output) ++i;
+  return i;
+}
+
 void Shadow::begin(const Plan& oracle_plan, std::span<const TokenInput> tokens) {
   plan_ = oracle_plan;
   tokens_.assign(tokens.begin(), tokens.end());

@@ -49,6 +49,9 @@ struct Evidence {
   const std::vector<Contract>& contracts;    // the bound is the sum of theirs
   const std::vector<Judgement>& judgements;  // of the outputs, in order
   const Divergence& divergence;  // of the first of them that failed; its cause is not known yet
+
+  // Which of the outputs that is.
+  std::size_t output() const;
 };
 using KeepEvidence = std::function<void(const Evidence&)>;
 

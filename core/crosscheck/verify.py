@@ -104,6 +104,47 @@ def attention(a, fields):
     return [out, lse]
 
 
+def uniform_draw(seed_low, seed_high, stream, pos):
+    """Philox4x32-10 (Salmon et al. 2011) of (pos, stream, 0, 0), its first two words as a number in [0, 1)."""
+    mask = 0xFFFFFFFF
+    counter, key = [pos & mask, stream, 0, 0], [seed_low, seed_high]
+    for _ in range(10):
+        one, other = 0xD2511F53 * counter[0], 0xCD9E8D57 * counter[2]
+        counter = [other >> 32 ^ counter[1] ^ key[0], other & mask, one >> 32 ^ counter[3] ^ key[1], one & mask]
+        key = [key[0] + 0x9E3779B9 & mask, key[1] + 0xBB67AE85 & mask]
+    return ((counter[1] << 32 | counter[0]) >> 11) * 2.0**-53
+
+
+def chosen(logits, seen, words, pos):
+    """The id that core/sampler.h defines."""
+    temp, _, top_p, min_p, penalty = words[:5].astype(np.int32).view(np.float32)
+    if penalty != 1:
+        logits = np.where(seen != 0, np.where(logits > 0, logits / penalty, logits * penalty), logits)
+    if temp == 0:
+        return int(np.where(np.isnan(logits), -np.inf, logits).argmax())
+    ids = np.flatnonzero(~np.isnan(logits))
+    ids = ids[np.lexsort((ids, -logits[ids]))]
+    ids = ids[:words[1]] if words[1] > 0 else ids
+    if len(ids) == 0:
+        return 0
+    ranked = logits[ids].astype(np.float64)
+    weights = np.exp(np.where(ranked == ranked[0], 0, ranked - ranked[0]) / float(temp))
+    sums = np.cumsum(weights[weights >= min_p])
+    n = min(np.searchsorted(sums, float(top_p) * sums[-1]) + 1, len(sums))
+    target = uniform_draw(*(int(w) & 0xFFFFFFFF for w in words[5:8]), int(pos)) * sums[n - 1]
+    return int(ids[min(np.searchsorted(sums[:n - 1], target, side="right"), n - 1)])
+
+
+def sample(a, _):
+    seen = a["seen"].astype(np.int8)
+    logits = a["logits"].astype(np.float32)
+    out = np.empty(len(logits), np.int32)
+    for row, seq in enumerate(a["seq"]):
+        out[row] = chosen(logits[row], seen[seq], a["params"][seq], a["pos"][row])
+        seen[seq, out[row]] = 1
+    return [out, logits[np.arange(len(out)), out], seen]
+
+
 # ---- How far each element may be off: (inputs, fields, contract, outputs, unit) -> the bounds of the outputs.
 
 
@@ -193,6 +234,7 @@ OPS = {
     "SiluMul": (silu_mul, silu_mul_bound),
     "Add": (add, one_rounding),
     "TakeRows": (take_rows, exact_bound),
+    "Sample": (sample, exact_bound),
 }
 
 
@@ -230,7 +272,7 @@ def read_input(folder, name, about):
 
 
 def same_bits(x, y):
-    kind = {2: np.uint16, 4: np.uint32}[x.dtype.itemsize]
+    kind = {1: np.uint8, 2: np.uint16, 4: np.uint32}[x.dtype.itemsize]
     return x.view(kind) == y.view(kind)
 
 
@@ -301,7 +343,7 @@ def verify(folder):
     fields = about["fields"]
     a = {name: read_input(folder, name, how) for name, how in about["inputs"].items()}
     exact = value(a, fields)
-    bit_exact = op == "KvWrite"
+    bit_exact = op in ("KvWrite", "Sample")
     expected = [read_array(folder, f"expected_{name}").astype(np.float64) for name in about["outputs"]]
     allowed = [None] * len(exact) if bit_exact else noise(bounds, a, fields, exact)
     each = [bounds(a, fields, contract, expected, UNIT) for contract in about["contracts"]]
