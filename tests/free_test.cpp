@@ -87,11 +87,11 @@ CrossCheckOptions options(Mode mode, Backend* twins, DType kv = DType::kF32) {
 }
 
 // The CPU's path against the reference.
-class FreeTest : public ::testing::TestWithParam<TinyModel> {
+class FreeOn {
  protected:
+  explicit FreeOn(const TinyModel& tiny) : open_(opener(tiny.spec)) {}
   CrossCheckResult check(Backend& path, const CrossCheckOptions& options, const Fault& fault = {}) {
-    return run_with_fault({path, reference_, reference_}, opener(GetParam().spec), options, fault)
-        .result;
+    return run_with_fault({path, reference_, reference_}, open_, options, fault).result;
   }
   FreeResult free(Backend& path, const Fault& fault = {}) {
     const CrossCheckResult result = check(path, options(Mode::kFree, &twins_), fault);
@@ -99,9 +99,16 @@ class FreeTest : public ::testing::TestWithParam<TinyModel> {
     return *result.free;
   }
 
-  CpuBackend cpu_{1, ""};
-  CpuBackend twins_{1, ""};
+  OpenModel open_;
+  CpuBackend cpu_{1, ""}, twins_{1, ""};
   ReferenceBackend reference_;
+};
+
+struct FreeTest : FreeOn, ::testing::TestWithParam<TinyModel> {
+  FreeTest() : FreeOn(GetParam()) {}
+};
+struct FreeOnF32 : FreeOn, ::testing::Test {
+  FreeOnF32() : FreeOn(tiny_models().front()) {}
 };
 
 TEST_P(FreeTest, CleanRunsAgree) {
@@ -126,19 +133,19 @@ TEST_P(FreeTest, CleanRunsAgree) {
   }
 }
 
-// One fault each: of geometry, of a number, of what is left out, of a single element.
-TEST_P(FreeTest, FaultsDiverge) {
-  const std::vector<Plant> plants = {
-      {"rope_q", "adjacent pairs (2i, 2i+1) are rotated instead of (i, i + head_dim/2)"},
-      {"ffn_norm", "the norm's weight is left out", 1},
-      {"q_bias", "the bias is left out", 1},
-      {"final_norm", "1 is added to the norm's weight"},
-      {"kv_write", "stored one position too early"}};
-  for (const Plant& plant : plants) {
-    const FreeResult result = free(cpu_, {.id = "", .plants = {plant}});
-    EXPECT_FALSE(result.agrees) << plant.tap << ": " << plant.cause;
-    EXPECT_FALSE(result.worst_drift.ratio() <= 100) << plant.tap << ": " << plant.cause;
+// The whole catalogue, but for what leaves the logits as they are: a turn of queries and keys
+// alike, another center of the keys, and the choice of tokens, which free mode does not leave to
+// the path.
+TEST_F(FreeOnF32, EveryFaultDiverges) {
+  const std::set<std::string_view> harmless = {"M3h", "C1", "C2"};
+  int n_harmless = 0;
+  for (const Fault& fault : fault_catalogue()) {
+    if (!fault.plants.empty() && fault.plants.front().tap == "token") continue;
+    const bool agrees = free(cpu_, fault).agrees;
+    EXPECT_EQ(agrees, harmless.contains(fault.id)) << fault.id;
+    n_harmless += agrees ? 1 : 0;
   }
+  EXPECT_EQ(n_harmless, harmless.size());
 }
 
 // One row of one weight is off by one percent.
@@ -326,7 +333,7 @@ class TwinsTest : public ::testing::TestWithParam<TinyModel> {};
 TEST_P(TwinsTest, LieBetweenRealErrorsAndTheBounds) {
   CpuBackend cpu(1, "");
   ReferenceBackend reference;
-  for (const std::size_t length : {std::size_t{5}, std::size_t{40}}) {  // both kinds of product
+  for (const std::size_t length : {std::size_t{5}, std::size_t{20}}) {  // both kinds of product
     const Ids text = random_text(length, 7);
     const double real = distance(run(GetParam(), cpu, {{text}}).logits[0],
                                  run(GetParam(), reference, {{text}}).logits[0]);
