@@ -1,4 +1,4 @@
-// Free mode of the cross-check and the twins that it is judged by; forced mode.
+// Free mode of the cross-check, and forced mode.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -9,23 +9,15 @@
 
 #include "backends/cpu/cpu_backend.h"
 #include "backends/cpu/reference/reference.h"
-#include "backends/registry.h"
 #include "core/crosscheck/faults.h"
 #include "core/crosscheck/logits.h"
-#include "core/crosscheck/twins.h"
 #include "loader/weights.h"
 #include "tests/model_runs.h"
 
 namespace qwen::crosscheck {
 namespace {
 
-using qwen::testing::allowed_drift;
-using qwen::testing::distance;
-using qwen::testing::Ids;
-using qwen::testing::PlacedModel;
 using qwen::testing::random_text;
-using qwen::testing::read_floats;
-using qwen::testing::run;
 using qwen::testing::tiny_models;
 using qwen::testing::TinyModel;
 
@@ -124,10 +116,7 @@ TEST_P(FreeTest, CleanRunsAgree) {
     // Two layers of each token; the logits of 4 + 3 + 4 last ones of a step, and of flips.
     EXPECT_EQ(free.drift.size(),
               static_cast<std::size_t>(2 * free.n_tokens + 2 + 1 + 2 + 3 * 3 + free.n_flips));
-    for (const Drift& d : free.drift) {
-      EXPECT_GT(d.twins, 0);
-      EXPECT_LE(d.ratio(), 3) << "seq " << d.seq << " token " << d.token << " layer " << d.layer;
-    }
+    for (const Drift& d : free.drift) EXPECT_GT(d.twins, 0);
     // The twins do not hide what is there.
     EXPECT_GT(free.worst_drift.ratio(), 0.02);
   }
@@ -168,14 +157,12 @@ TEST_P(FreeTest, OneElementOffByAPercentDiverges) {
   OffByAPercent path;
   const FreeResult result = free(path);
   EXPECT_FALSE(result.agrees);
-  double largest = 0;
+  EXPECT_NE(result.worst_drift.layer, 0);
   for (const Drift& d : result.drift) {
     if (d.layer == 0) {
       EXPECT_LE(d.ratio(), kDriftFactor);
     }
-    if (d.layer == 1) largest = std::max(largest, d.ratio());
   }
-  EXPECT_GT(largest, kDriftFactor);
 }
 
 // One element of a norm's output is not a number.
@@ -195,8 +182,13 @@ class NotANumber : public CpuBackend {
 };
 
 TEST_P(FreeTest, NotANumberDiverges) {
-  NotANumber path("final_norm", -1);
-  EXPECT_FALSE(free(path).agrees);
+  NotANumber last("final_norm", -1);
+  EXPECT_FALSE(free(last).agrees);
+  NotANumber first("attn_norm", 0);
+  const FreeResult result = free(first);
+  EXPECT_FALSE(result.agrees);
+  EXPECT_TRUE(std::isnan(result.kl_mean) && std::isnan(result.kl_max));
+  EXPECT_TRUE(std::isnan(result.worst_drift.ratio()));
 }
 
 TEST_P(FreeTest, IsLeftOutAfterADivergence) {
@@ -246,106 +238,6 @@ TEST_P(FreeTest, ForcedModeAgreesWithARightPath) {
     EXPECT_GT(result.shadow.worst.element.ratio(), 0.1);
   }
 }
-
-// Watching a path does not change what it computes.
-class ObservedTest : public ::testing::TestWithParam<std::string> {};
-
-TEST_P(ObservedTest, ShadowLeavesTheBitsAsTheyAre) {
-  for (const Device& device : devices()) {
-    if (device.kind == GetParam() && !device.usable) {
-      GTEST_SKIP() << device.kind << " cannot be used here: " << device.why_not;
-    }
-  }
-  const auto path = make_backend(GetParam(), {.threads = GetParam() == "cpu" ? 1 : 0,
-                                              .cuda = {.level = CudaOptions::Level::kEager}});
-  ReferenceBackend reference;
-  const PlacedModel on_path(tiny_models().front(), *path);
-  const PlacedModel exact(tiny_models().front(), reference);
-  const SessionOptions session_options{.ctx = 32, .max_step_tokens = 32, .poison = true};
-  Session alone(*on_path.model, *path, session_options);
-  Session observed(*on_path.model, *path, session_options);
-  Session oracle(*exact.model, reference, session_options);
-  Shadow shadow({*path, reference, reference});
-  const Ids text = random_text(22, 3);
-  std::vector<TokenInput> tokens;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const bool ends = i >= 18;  // a prefill, and a token a step
-    tokens.push_back({text[i], static_cast<std::int32_t>(i), 0, ends});
-    if (!ends) continue;
-    const std::vector<float> expected = read_floats(*path, alone.step(tokens));
-    Plan plan;
-    {
-      const RecordingScope recording(reference, plan);
-      oracle.step(tokens);
-    }
-    shadow.begin(plan, tokens);
-    const ObservingScope observing(*path, &shadow);
-    EXPECT_EQ(read_floats(*path, observed.step(tokens)), expected) << "token " << i;
-    tokens.clear();
-  }
-  EXPECT_GT(shadow.result().n_checks, 100);
-}
-
-INSTANTIATE_TEST_SUITE_P(Tiny, ObservedTest, ::testing::Values("cpu", "cuda"),
-                         [](const auto& test) { return test.param; });
-
-// The largest difference that the noise of `n` twins of a path makes to the last logits of a text.
-double twin_drift(const TinyModel& tiny, Backend& path, const Ids& text) {
-  constexpr std::int32_t kGroups = 17;
-  ReferenceBackend reference;
-  const PlacedModel on_path(tiny, path);
-  const PlacedModel exact(tiny, reference);
-  const auto length = static_cast<std::int64_t>(text.size());
-  SessionOptions session_options{.ctx = length, .max_step_tokens = length};
-  std::vector<TokenInput> tokens;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    tokens.push_back({text[i], static_cast<std::int32_t>(i), 0, i + 1 == text.size()});
-  }
-  Plan plan;
-  {
-    Session session(*on_path.model, path, session_options);
-    const RecordingScope recording(path, plan);
-    session.step(tokens);
-  }
-  std::vector<Contract> contracts;
-  for (const Node& node : plan) contracts.push_back(path.contract(node.op));
-  std::vector<TokenInput> all;
-  for (std::int32_t group = 0; group < kGroups; ++group) {
-    for (TokenInput& t : tokens) t.seq = group;
-    all.insert(all.end(), tokens.begin(), tokens.end());
-  }
-  session_options.n_seqs = session_options.max_step_rows = kGroups;
-  session_options.max_step_tokens *= kGroups;
-  Session session(*exact.model, reference, session_options);
-  TwinNoise noise(kGroups, 1);
-  noise.begin(contracts);
-  const ObservingScope observing(reference, &noise);
-  const Tensor logits = session.step(all);
-  double largest = 0;
-  const auto row = [&](std::int64_t r) { return read_floats(reference, logits.slice(r, r + 1)); };
-  for (std::int64_t g = 1; g < kGroups; ++g) largest = std::max(largest, distance(row(g), row(0)));
-  return largest;
-}
-
-// The cheap noise is no more than what contracts allow, and no less than what backends do.
-class TwinsTest : public ::testing::TestWithParam<TinyModel> {};
-
-TEST_P(TwinsTest, LieBetweenRealErrorsAndTheBounds) {
-  CpuBackend cpu(1, "");
-  ReferenceBackend reference;
-  for (const std::size_t length : {std::size_t{5}, std::size_t{20}}) {  // both kinds of product
-    const Ids text = random_text(length, 7);
-    const double real = distance(run(GetParam(), cpu, {{text}}).logits[0],
-                                 run(GetParam(), reference, {{text}}).logits[0]);
-    const double twins = twin_drift(GetParam(), cpu, text);
-    const double bound = allowed_drift(GetParam(), cpu, {{text}})[0].logits / 3;
-    EXPECT_LE(real, 3 * twins);
-    EXPECT_LE(twins, bound);
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Tiny, TwinsTest, ::testing::ValuesIn(tiny_models()),
-                         [](const auto& test) { return test.param.name; });
 
 // One with all weights in F32, one with a head of 128, one without outliers.
 std::vector<TinyModel> three_models() {
