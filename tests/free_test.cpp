@@ -231,6 +231,17 @@ TEST_P(FreeTest, ForcedModeFindsWhatNotANumberHides) {
   }
 }
 
+// What the path does to its cache does not reach the oracle's values: the same tokens follow.
+TEST_P(FreeTest, ForcedModeKeepsTheOraclesOwnValues) {
+  const Fault fault{.id = "", .plants = {{"kv_write", "always stored at position 0"}}};
+  CrossCheckOptions long_run = options(Mode::kForced, nullptr);
+  long_run.n_decode = 12;
+  const CrossCheckResult result = check(cpu_, long_run, fault);
+  EXPECT_EQ(places(result),
+            (std::set<std::pair<std::string_view, int>>{{"kv_write", 0}, {"kv_write", 1}}));
+  EXPECT_EQ(result.texts, check(cpu_, long_run).texts);
+}
+
 TEST_P(FreeTest, ForcedModeAgreesWithARightPath) {
   for (const DType kv : {DType::kF32, DType::kF16}) {
     const CrossCheckResult result = check(cpu_, options(Mode::kForced, nullptr, kv));
