@@ -1,4 +1,4 @@
-// Free mode of the cross-check and the twins that it is judged by; forced mode.
+// Free mode of the cross-check, and forced mode.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -9,23 +9,15 @@
 
 #include "backends/cpu/cpu_backend.h"
 #include "backends/cpu/reference/reference.h"
-#include "backends/registry.h"
 #include "core/crosscheck/faults.h"
 #include "core/crosscheck/logits.h"
-#include "core/crosscheck/twins.h"
 #include "loader/weights.h"
 #include "tests/model_runs.h"
 
 namespace qwen::crosscheck {
 namespace {
 
-using qwen::testing::allowed_drift;
-using qwen::testing::distance;
-using qwen::testing::Ids;
-using qwen::testing::PlacedModel;
 using qwen::testing::random_text;
-using qwen::testing::read_floats;
-using qwen::testing::run;
 using qwen::testing::tiny_models;
 using qwen::testing::TinyModel;
 
@@ -87,11 +79,11 @@ CrossCheckOptions options(Mode mode, Backend* twins, DType kv = DType::kF32) {
 }
 
 // The CPU's path against the reference.
-class FreeTest : public ::testing::TestWithParam<TinyModel> {
+class FreeOn {
  protected:
+  explicit FreeOn(const TinyModel& tiny) : open_(opener(tiny.spec)) {}
   CrossCheckResult check(Backend& path, const CrossCheckOptions& options, const Fault& fault = {}) {
-    return run_with_fault({path, reference_, reference_}, opener(GetParam().spec), options, fault)
-        .result;
+    return run_with_fault({path, reference_, reference_}, open_, options, fault).result;
   }
   FreeResult free(Backend& path, const Fault& fault = {}) {
     const CrossCheckResult result = check(path, options(Mode::kFree, &twins_), fault);
@@ -99,9 +91,16 @@ class FreeTest : public ::testing::TestWithParam<TinyModel> {
     return *result.free;
   }
 
-  CpuBackend cpu_{1, ""};
-  CpuBackend twins_{1, ""};
+  OpenModel open_;
+  CpuBackend cpu_{1, ""}, twins_{1, ""};
   ReferenceBackend reference_;
+};
+
+struct FreeTest : FreeOn, ::testing::TestWithParam<TinyModel> {
+  FreeTest() : FreeOn(GetParam()) {}
+};
+struct FreeOnF32 : FreeOn, ::testing::Test {
+  FreeOnF32() : FreeOn(tiny_models().front()) {}
 };
 
 TEST_P(FreeTest, CleanRunsAgree) {
@@ -117,28 +116,25 @@ TEST_P(FreeTest, CleanRunsAgree) {
     // Two layers of each token; the logits of 4 + 3 + 4 last ones of a step, and of flips.
     EXPECT_EQ(free.drift.size(),
               static_cast<std::size_t>(2 * free.n_tokens + 2 + 1 + 2 + 3 * 3 + free.n_flips));
-    for (const Drift& d : free.drift) {
-      EXPECT_GT(d.twins, 0);
-      EXPECT_LE(d.ratio(), 3) << "seq " << d.seq << " token " << d.token << " layer " << d.layer;
-    }
+    for (const Drift& d : free.drift) EXPECT_GT(d.twins, 0);
     // The twins do not hide what is there.
     EXPECT_GT(free.worst_drift.ratio(), 0.02);
   }
 }
 
-// One fault each: of geometry, of a number, of what is left out, of a single element.
-TEST_P(FreeTest, FaultsDiverge) {
-  const std::vector<Plant> plants = {
-      {"rope_q", "adjacent pairs (2i, 2i+1) are rotated instead of (i, i + head_dim/2)"},
-      {"ffn_norm", "the norm's weight is left out", 1},
-      {"q_bias", "the bias is left out", 1},
-      {"final_norm", "1 is added to the norm's weight"},
-      {"kv_write", "stored one position too early"}};
-  for (const Plant& plant : plants) {
-    const FreeResult result = free(cpu_, {.id = "", .plants = {plant}});
-    EXPECT_FALSE(result.agrees) << plant.tap << ": " << plant.cause;
-    EXPECT_FALSE(result.worst_drift.ratio() <= 100) << plant.tap << ": " << plant.cause;
+// The whole catalogue, but for what leaves the logits as they are: a turn of queries and keys
+// alike, another center of the keys, and the choice of tokens, which free mode does not leave to
+// the path.
+TEST_F(FreeOnF32, EveryFaultDiverges) {
+  const std::set<std::string_view> harmless = {"M3h", "C1", "C2"};
+  int n_harmless = 0;
+  for (const Fault& fault : fault_catalogue()) {
+    if (!fault.plants.empty() && fault.plants.front().tap == "token") continue;
+    const bool agrees = free(cpu_, fault).agrees;
+    EXPECT_EQ(agrees, harmless.contains(fault.id)) << fault.id;
+    n_harmless += agrees ? 1 : 0;
   }
+  EXPECT_EQ(n_harmless, harmless.size());
 }
 
 // One row of one weight is off by one percent.
@@ -161,14 +157,12 @@ TEST_P(FreeTest, OneElementOffByAPercentDiverges) {
   OffByAPercent path;
   const FreeResult result = free(path);
   EXPECT_FALSE(result.agrees);
-  double largest = 0;
+  EXPECT_NE(result.worst_drift.layer, 0);
   for (const Drift& d : result.drift) {
     if (d.layer == 0) {
       EXPECT_LE(d.ratio(), kDriftFactor);
     }
-    if (d.layer == 1) largest = std::max(largest, d.ratio());
   }
-  EXPECT_GT(largest, kDriftFactor);
 }
 
 // One element of a norm's output is not a number.
@@ -188,8 +182,13 @@ class NotANumber : public CpuBackend {
 };
 
 TEST_P(FreeTest, NotANumberDiverges) {
-  NotANumber path("final_norm", -1);
-  EXPECT_FALSE(free(path).agrees);
+  NotANumber last("final_norm", -1);
+  EXPECT_FALSE(free(last).agrees);
+  NotANumber first("attn_norm", 0);
+  const FreeResult result = free(first);
+  EXPECT_FALSE(result.agrees);
+  EXPECT_TRUE(std::isnan(result.kl_mean) && std::isnan(result.kl_max));
+  EXPECT_TRUE(std::isnan(result.worst_drift.ratio()));
 }
 
 TEST_P(FreeTest, IsLeftOutAfterADivergence) {
@@ -232,6 +231,17 @@ TEST_P(FreeTest, ForcedModeFindsWhatNotANumberHides) {
   }
 }
 
+// What the path does to its cache does not reach the oracle's values: the same tokens follow.
+TEST_P(FreeTest, ForcedModeKeepsTheOraclesOwnValues) {
+  const Fault fault{.id = "", .plants = {{"kv_write", "always stored at position 0"}}};
+  CrossCheckOptions long_run = options(Mode::kForced, nullptr);
+  long_run.n_decode = 12;
+  const CrossCheckResult result = check(cpu_, long_run, fault);
+  EXPECT_EQ(places(result),
+            (std::set<std::pair<std::string_view, int>>{{"kv_write", 0}, {"kv_write", 1}}));
+  EXPECT_EQ(result.texts, check(cpu_, long_run).texts);
+}
+
 TEST_P(FreeTest, ForcedModeAgreesWithARightPath) {
   for (const DType kv : {DType::kF32, DType::kF16}) {
     const CrossCheckResult result = check(cpu_, options(Mode::kForced, nullptr, kv));
@@ -239,106 +249,6 @@ TEST_P(FreeTest, ForcedModeAgreesWithARightPath) {
     EXPECT_GT(result.shadow.worst.element.ratio(), 0.1);
   }
 }
-
-// Watching a path does not change what it computes.
-class ObservedTest : public ::testing::TestWithParam<std::string> {};
-
-TEST_P(ObservedTest, ShadowLeavesTheBitsAsTheyAre) {
-  for (const Device& device : devices()) {
-    if (device.kind == GetParam() && !device.usable) {
-      GTEST_SKIP() << device.kind << " cannot be used here: " << device.why_not;
-    }
-  }
-  const auto path = make_backend(GetParam(), {.threads = GetParam() == "cpu" ? 1 : 0,
-                                              .cuda = {.level = CudaOptions::Level::kEager}});
-  ReferenceBackend reference;
-  const PlacedModel on_path(tiny_models().front(), *path);
-  const PlacedModel exact(tiny_models().front(), reference);
-  const SessionOptions session_options{.ctx = 32, .max_step_tokens = 32, .poison = true};
-  Session alone(*on_path.model, *path, session_options);
-  Session observed(*on_path.model, *path, session_options);
-  Session oracle(*exact.model, reference, session_options);
-  Shadow shadow({*path, reference, reference});
-  const Ids text = random_text(22, 3);
-  std::vector<TokenInput> tokens;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const bool ends = i >= 18;  // a prefill, and a token a step
-    tokens.push_back({text[i], static_cast<std::int32_t>(i), 0, ends});
-    if (!ends) continue;
-    const std::vector<float> expected = read_floats(*path, alone.step(tokens));
-    Plan plan;
-    {
-      const RecordingScope recording(reference, plan);
-      oracle.step(tokens);
-    }
-    shadow.begin(plan, tokens);
-    const ObservingScope observing(*path, &shadow);
-    EXPECT_EQ(read_floats(*path, observed.step(tokens)), expected) << "token " << i;
-    tokens.clear();
-  }
-  EXPECT_GT(shadow.result().n_checks, 100);
-}
-
-INSTANTIATE_TEST_SUITE_P(Tiny, ObservedTest, ::testing::Values("cpu", "cuda"),
-                         [](const auto& test) { return test.param; });
-
-// The largest difference that the noise of `n` twins of a path makes to the last logits of a text.
-double twin_drift(const TinyModel& tiny, Backend& path, const Ids& text) {
-  constexpr std::int32_t kGroups = 17;
-  ReferenceBackend reference;
-  const PlacedModel on_path(tiny, path);
-  const PlacedModel exact(tiny, reference);
-  const auto length = static_cast<std::int64_t>(text.size());
-  SessionOptions session_options{.ctx = length, .max_step_tokens = length};
-  std::vector<TokenInput> tokens;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    tokens.push_back({text[i], static_cast<std::int32_t>(i), 0, i + 1 == text.size()});
-  }
-  Plan plan;
-  {
-    Session session(*on_path.model, path, session_options);
-    const RecordingScope recording(path, plan);
-    session.step(tokens);
-  }
-  std::vector<Contract> contracts;
-  for (const Node& node : plan) contracts.push_back(path.contract(node.op));
-  std::vector<TokenInput> all;
-  for (std::int32_t group = 0; group < kGroups; ++group) {
-    for (TokenInput& t : tokens) t.seq = group;
-    all.insert(all.end(), tokens.begin(), tokens.end());
-  }
-  session_options.n_seqs = session_options.max_step_rows = kGroups;
-  session_options.max_step_tokens *= kGroups;
-  Session session(*exact.model, reference, session_options);
-  TwinNoise noise(kGroups, 1);
-  noise.begin(contracts);
-  const ObservingScope observing(reference, &noise);
-  const Tensor logits = session.step(all);
-  double largest = 0;
-  const auto row = [&](std::int64_t r) { return read_floats(reference, logits.slice(r, r + 1)); };
-  for (std::int64_t g = 1; g < kGroups; ++g) largest = std::max(largest, distance(row(g), row(0)));
-  return largest;
-}
-
-// The cheap noise is no more than what contracts allow, and no less than what backends do.
-class TwinsTest : public ::testing::TestWithParam<TinyModel> {};
-
-TEST_P(TwinsTest, LieBetweenRealErrorsAndTheBounds) {
-  CpuBackend cpu(1, "");
-  ReferenceBackend reference;
-  for (const std::size_t length : {std::size_t{5}, std::size_t{40}}) {  // both kinds of product
-    const Ids text = random_text(length, 7);
-    const double real = distance(run(GetParam(), cpu, {{text}}).logits[0],
-                                 run(GetParam(), reference, {{text}}).logits[0]);
-    const double twins = twin_drift(GetParam(), cpu, text);
-    const double bound = allowed_drift(GetParam(), cpu, {{text}})[0].logits / 3;
-    EXPECT_LE(real, 3 * twins);
-    EXPECT_LE(twins, bound);
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Tiny, TwinsTest, ::testing::ValuesIn(tiny_models()),
-                         [](const auto& test) { return test.param.name; });
 
 // One with all weights in F32, one with a head of 128, one without outliers.
 std::vector<TinyModel> three_models() {

@@ -37,8 +37,8 @@ void Forced::after(const Op& op, const Tap& tap) {
   const Operands from = operands(kept_);
   const Operands to = operands(plan_[next_].op);
   for (std::size_t i = 0; i < to.size(); ++i) {
-    if (is_computed(from[i]))
-      std::memcpy(to[i].tensor->data, from[i].tensor->data, to[i].tensor->bytes());
+    if (!is_computed(from[i])) continue;
+    std::memcpy(to[i].tensor->data, from[i].tensor->data, to[i].tensor->bytes());
   }
   sides_.oracle(plan_[next_++].op);
 }

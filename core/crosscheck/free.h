@@ -13,9 +13,10 @@ namespace qwen::crosscheck {
 struct CrossCheckOptions;
 struct Models;
 
-// RMS difference of a token's values to the oracle's: of the residual stream after a layer, or with
-// layer -1 of the logits (of the last token of a sequence in each step, and where the choices
-// differ).
+// How far a token's values are off those of the oracle, as RMS of the difference relative to their
+// own RMS (the first token's may be a thousand times those of the others): the residual stream
+// after a layer, or with layer -1 the logits, of the last token of a sequence in each step, and
+// where the choices differ.
 struct Drift {
   std::int32_t seq = 0;
   std::int64_t token = 0;  // its position
@@ -35,9 +36,12 @@ struct FreeResult {
   std::int64_t n_tokens = 0;
   double kl_mean = 0, kl_max = 0;  // nats, KL(oracle || path), of all tokens
   double top1_agree = 0;           // share of the tokens
+  // A flip is explained by logits that are off by kDriftFactor times the twins' drift.
   std::int64_t n_flips = 0, n_flips_explained = 0;
   std::vector<Drift> drift;
-  Drift worst_drift;  // of the largest ratio
+  // Of the largest ratio. With a cache in F16 `twins` is here the largest of all tokens after the
+  // layer.
+  Drift worst_drift;
   bool agrees = false;
 };
 

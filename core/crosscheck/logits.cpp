@@ -50,6 +50,12 @@ double rms_difference(std::span<const float> a, std::span<const float> b) {
   return std::sqrt(sum / static_cast<double>(a.size()));
 }
 
+double rms(std::span<const float> values) {
+  double sum = 0;
+  for (const float v : values) sum += double{v} * v;
+  return std::sqrt(sum / static_cast<double>(values.size()));
+}
+
 bool explains_flip(double margin, double bound) { return margin <= 2 * bound; }
 
 }  // namespace qwen::crosscheck

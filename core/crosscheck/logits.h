@@ -23,6 +23,8 @@ LogitComparison compare_logits(std::span<const float> oracle, std::span<const fl
 // RMS of the differences of two vectors of the same size; not-a-number if one of them has one.
 double rms_difference(std::span<const float> a, std::span<const float> b);
 
+double rms(std::span<const float> values);
+
 // Whether a flip is within what logits that may be off by `bound` can bring about: the choice of
 // the oracle may lose that much while the other gains it.
 bool explains_flip(double margin, double bound);

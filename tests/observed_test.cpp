@@ -1,0 +1,60 @@
+// Watching a path does not change what it computes: bit for bit the same logits.
+#include <gtest/gtest.h>
+
+#include "backends/cpu/reference/reference.h"
+#include "backends/registry.h"
+#include "core/crosscheck/shadow.h"
+#include "tests/model_runs.h"
+
+namespace qwen::crosscheck {
+namespace {
+
+using qwen::testing::Ids;
+using qwen::testing::PlacedModel;
+using qwen::testing::random_text;
+using qwen::testing::read_floats;
+using qwen::testing::tiny_models;
+
+class ObservedTest : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(ObservedTest, ShadowLeavesTheBitsAsTheyAre) {
+  for (const Device& device : devices()) {
+    if (device.kind == GetParam() && !device.usable) {
+      GTEST_SKIP() << device.kind << " cannot be used here: " << device.why_not;
+    }
+  }
+  const auto path = make_backend(GetParam(), {.threads = GetParam() == "cpu" ? 1 : 0,
+                                              .cuda = {.level = CudaOptions::Level::kEager}});
+  ReferenceBackend reference;
+  const PlacedModel on_path(tiny_models().front(), *path);
+  const PlacedModel exact(tiny_models().front(), reference);
+  const SessionOptions session_options{.ctx = 32, .max_step_tokens = 32, .poison = true};
+  Session alone(*on_path.model, *path, session_options);
+  Session observed(*on_path.model, *path, session_options);
+  Session oracle(*exact.model, reference, session_options);
+  Shadow shadow({*path, reference, reference});
+  const Ids text = random_text(22, 3);
+  std::vector<TokenInput> tokens;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const bool ends = i >= 18;  // a prefill, and a token a step
+    tokens.push_back({text[i], static_cast<std::int32_t>(i), 0, ends});
+    if (!ends) continue;
+    const std::vector<float> expected = read_floats(*path, alone.step(tokens));
+    Plan plan;
+    {
+      const RecordingScope recording(reference, plan);
+      oracle.step(tokens);
+    }
+    shadow.begin(plan, tokens);
+    const ObservingScope observing(*path, &shadow);
+    EXPECT_EQ(read_floats(*path, observed.step(tokens)), expected) << "token " << i;
+    tokens.clear();
+  }
+  EXPECT_GT(shadow.result().n_checks, 100);
+}
+
+INSTANTIATE_TEST_SUITE_P(Tiny, ObservedTest, ::testing::Values("cpu", "cuda"),
+                         [](const auto& test) { return test.param; });
+
+}  // namespace
+}  // namespace qwen::crosscheck
