@@ -12,15 +12,15 @@ namespace qwen::cli {
 using crosscheck::Bundle;
 using crosscheck::Divergence;
 
-KeptBundles::KeptBundles(const std::string& dir, Backend& reference)
-    : dir_(dir), reference_(reference) {
-  if (dir.empty()) return;
+KeptBundles::KeptBundles(std::string dir, Backend& reference)
+    : dir_(std::move(dir)), reference_(reference) {
+  if (dir_.empty()) return;
   std::error_code error;
-  std::filesystem::create_directories(dir, error);
+  std::filesystem::create_directories(dir_, error);
   if (error) {
     throw Error({.exit = Exit::kUsage,
                  .code = "cannot_write",
-                 .message = "--bundle " + dir + ": " + error.message()});
+                 .message = "--bundle " + dir_ + ": " + error.message()});
   }
 }
 

@@ -11,9 +11,9 @@ namespace qwen::cli {
 
 class KeptBundles {
  public:
-  // They will be folders in `dir`; none are kept if it is empty. Both must outlive it. Throws Error
-  // (Exit::kUsage, code "cannot_write") if `dir` cannot be made.
-  KeptBundles(const std::string& dir, Backend& reference);
+  // They will be folders in `dir`; none are kept if it is empty. `reference` must outlive it.
+  // Throws Error (Exit::kUsage, code "cannot_write") if `dir` cannot be made.
+  KeptBundles(std::string dir, Backend& reference);
 
   // For CrossCheckOptions.
   crosscheck::KeepEvidence keep();
@@ -26,7 +26,7 @@ class KeptBundles {
   std::string text(const crosscheck::ShadowResult& shadow) const;
 
  private:
-  const std::string& dir_;
+  std::string dir_;
   Backend& reference_;
   std::vector<crosscheck::Bundle> bundles_;
   std::vector<std::string> folders_;  // as written
