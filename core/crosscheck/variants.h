@@ -61,11 +61,16 @@ class WeightReader {
   double flat(std::int64_t index);
 
  private:
+  // For who asks for most elements, one after the other in another block.
+  void decode_whole();
+
   Tensor weight_;
   std::int64_t row_ = -1;
   std::int64_t block_ = -1;
   std::vector<float> decoded_;
   std::vector<float> block_values_;
+  std::int64_t n_decoded_ = 0;  // by flat()
+  std::vector<float> whole_;
 };
 
 // Runs the variant of that cause on the whole op, of whatever kind. False if there is none for it.

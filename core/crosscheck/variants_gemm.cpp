@@ -101,6 +101,7 @@ const float* WeightReader::row(std::int64_t r) {
 }
 
 double WeightReader::flat(std::int64_t index) {
+  if (!whole_.empty()) return whole_[static_cast<std::size_t>(index)];
   const std::int64_t n = info(weight_.dtype).block_size;
   if (block_ != index / n) {
     block_ = index / n;
@@ -108,8 +109,17 @@ double WeightReader::flat(std::int64_t index) {
     const std::int64_t row = index / cols();
     decode(weight_.dtype, weight_.row(row) + bytes_of(weight_.dtype, index % cols() / n * n), n,
            block_values_.data());
+    n_decoded_ += n;
+    if (n_decoded_ > weight_.size()) decode_whole();
   }
   return block_values_[static_cast<std::size_t>(index % n)];
+}
+
+void WeightReader::decode_whole() {
+  whole_.resize(static_cast<std::size_t>(weight_.size()));
+  for (std::int64_t r = 0; r < rows(); ++r) {
+    decode(weight_.dtype, weight_.row(r), cols(), whole_.data() + r * cols());
+  }
 }
 
 }  // namespace qwen::crosscheck
