@@ -28,9 +28,11 @@ using crosscheck::CrossCheckResult;
 using crosscheck::Divergence;
 
 constexpr std::int64_t kMaxTokens = 1 << 20;
-// Tokens of a sequence in one step of the prefill: two steps for the longest built-in text, so that
-// a text that is cut is always a part of the check.
-constexpr std::int64_t kChunk = 24;
+// Tokens of a sequence in one step of the prefill: two steps at least for texts beyond this, so
+// that a text that is cut is always a part of the check.
+constexpr std::int64_t kShortStep = 24;
+constexpr std::int64_t kLongStep = 512;
+constexpr std::int64_t kMaxSequences = 64;
 // Of a report: different places after the first.
 constexpr std::size_t kMaxPlaces = 7;
 
@@ -75,6 +77,9 @@ class CrossCheck : public Command {
                   "judges again what cpu finds wrong");
     parser.integer("-n,--tokens", tokens_, {0, kMaxTokens},
                    "tokens that follow each text, the likeliest ones; default 16");
+    parser.integer("--sequences", sequences_, {1, kMaxSequences},
+                   "with a text: this many sequences, each with a smaller part of it: the whole, a "
+                   "half, a third, ...; default 1");
     parser.choice(
         "--mode", mode_, {"shadow", "forced", "free"},
         "shadow: op by op, each from what the device has; forced: from what the oracle has; free: "
@@ -124,7 +129,7 @@ class CrossCheck : public Command {
     const crosscheck::CrossCheckOptions options{
         .texts = texts,
         .n_decode = tokens_.value,
-        .chunk = kChunk,
+        .chunk = step_tokens(texts.front()),
         .kv_dtype = engine.kv_dtype(),
         .n_layers = model_.layers.value,
         .mode = mode(),
@@ -161,13 +166,16 @@ class CrossCheck : public Command {
 
  private:
   void check_usage() const {
+    const bool own_text = text_.prompt.chosen() || text_.file.chosen() || text_.ids.chosen();
     if (against_.chosen() &&
-        (text_.prompt.chosen() || text_.file.chosen() || text_.ids.chosen() || oracle_.chosen() ||
-         mode_.chosen() || tokens_.from_option() || self_test_ || detail_ || html_.chosen() ||
-         bundle_dir_.chosen() || model_.layers.chosen())) {
+        (own_text || oracle_.chosen() || mode_.chosen() || tokens_.from_option() || self_test_ ||
+         detail_ || html_.chosen() || bundle_dir_.chosen() || model_.layers.chosen())) {
       usage_error("--against has its own text, its own report and no oracle",
                   "leave out -p, -f, --ids, -n, --oracle, --mode, --layers, --selftest, --html, "
                   "--detail, --bundle");
+    }
+    if (sequences_.from_option() && !own_text) {
+      usage_error("--sequences cuts a text into parts: there is none", "give one: -p, -f or --ids");
     }
     if (detail_ && !output_.json) usage_error("--detail is for --json");
     if (!self_test_) return;
@@ -204,15 +212,27 @@ class CrossCheck : public Command {
     if (replay_bundle(replay_.value, model_, console)) throw Finished{Exit::kFailed};
   }
 
+  // The first text is the longest.
+  static std::int64_t step_tokens(const std::vector<std::int32_t>& text) {
+    return std::clamp<std::int64_t>((static_cast<std::int64_t>(text.size()) + 1) / 2, kShortStep,
+                                    kLongStep);
+  }
+
   std::vector<std::vector<std::int32_t>> read_texts(OpenedModel& opened) const {
     const auto encoded = [&](std::string_view text) {
       return opened.tokenizer().encode(std::string(text), Specials::kUserDefined);
     };
     if (text_.prompt.chosen() || text_.file.chosen() || text_.ids.chosen()) {
       const TextOptions::Input input = text_.read(model_.words, "text");
-      auto ids = input.ids ? *input.ids : encoded(input.text);
+      const auto ids = input.ids ? *input.ids : encoded(input.text);
       if (ids.empty()) usage_error("the text is empty");
-      return {std::move(ids)};
+      const auto n = static_cast<std::size_t>(sequences_.value);
+      if (ids.size() < n) usage_error("the text has fewer tokens than there are --sequences");
+      std::vector<std::vector<std::int32_t>> parts;
+      for (std::size_t k = 1; k <= n; ++k) {
+        parts.emplace_back(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(ids.size() / k));
+      }
+      return parts;
     }
     std::vector<std::vector<std::int32_t>> texts;
     for (const char* text : kTexts) texts.push_back(encoded(text));
@@ -375,6 +395,7 @@ class CrossCheck : public Command {
   Setting<std::string> oracle_;
   Setting<std::string> mode_;
   Setting<std::int64_t> tokens_{16};
+  Setting<std::int64_t> sequences_{1};
   bool self_test_ = false;
   Setting<std::string> html_;
   Setting<std::string> against_;
