@@ -86,8 +86,8 @@ class Side {
 
 // A token at which the choices differ.
 struct Flip {
-  Drift drift;
-  double margin;  // relative to the RMS of the oracle's logits, as the drift
+  std::size_t drift;  // of its logits: index
+  double margin;      // relative to the RMS of the oracle's logits, as the drift
 };
 
 class FreeRun {
@@ -154,7 +154,8 @@ class FreeRun {
       const std::size_t i = compared[k];
       const double size = rms(oracle[i]);
       drift(tokens[i], -1, logits[i].drift, largest(twins, k, compared.size()), size);
-      if (logits[i].flipped()) flips_.push_back({result_.drift.back(), logits[i].margin / size});
+      if (!logits[i].flipped()) continue;
+      flips_.push_back({result_.drift.size() - 1, logits[i].margin / size});
     }
   }
 
@@ -216,25 +217,23 @@ class FreeRun {
     steps_.append(token.seq, next < texts_[s].size() ? texts_[s][next] : chosen);
   }
 
-  // With the twins that the path's drift is compared with: those of the same token. But where the
-  // cache rounds, drift comes in jumps: a value that is near a tie falls to one side on the path
-  // and, seen once in some thousand tokens, to the other in all twins. Jumps of other tokens then
-  // say how large they are.
-  Drift allowing(Drift drift) {
-    if (rounds_cache_) drift.twins = twins_most_[drift.layer];
-    return drift;
+  // Where the cache rounds, drift comes in jumps: a value that is near a tie falls to one side on
+  // the path and, seen once in some thousand tokens, to the other in all twins. Jumps of other
+  // tokens then say how large they are.
+  void pool_twins() {
+    for (Drift& d : result_.drift) d.twins = twins_most_[d.layer];
   }
 
   FreeResult finished() {
     const auto n = static_cast<double>(result_.n_tokens);
     result_.kl_mean /= n;
     result_.top1_agree = 1 - static_cast<double>(result_.n_flips) / n;
+    if (rounds_cache_) pool_twins();
     for (const Flip& flip : flips_) {
-      const double bound = kDriftFactor * allowing(flip.drift).twins;
+      const double bound = kDriftFactor * result_.drift[flip.drift].twins;
       if (explains_flip(flip.margin, bound)) ++result_.n_flips_explained;
     }
-    for (const Drift& own : result_.drift) {
-      const Drift d = allowing(own);
+    for (const Drift& d : result_.drift) {
       const double worst = result_.worst_drift.ratio();
       if (!std::isnan(worst) && !(d.ratio() <= worst)) result_.worst_drift = d;
     }

@@ -22,7 +22,7 @@ struct Drift {
   std::int64_t token = 0;  // its position
   int layer = -1;
   double path = 0;
-  double twins = 0;  // the largest of the twins
+  double twins = 0;  // the largest of the twins; with a cache in F16 that of all tokens
 
   // path / twins; 0 if the path does not drift, not-a-number if a value is.
   double ratio() const;
@@ -39,9 +39,7 @@ struct FreeResult {
   // A flip is explained by logits that are off by kDriftFactor times the twins' drift.
   std::int64_t n_flips = 0, n_flips_explained = 0;
   std::vector<Drift> drift;
-  // Of the largest ratio. With a cache in F16 `twins` is here the largest of all tokens after the
-  // layer.
-  Drift worst_drift;
+  Drift worst_drift;  // of the largest ratio
   bool agrees = false;
 };
 
