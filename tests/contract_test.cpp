@@ -175,9 +175,9 @@ TEST_P(TensorCoreTest, LimitsSuffice) {
 // do not know what the rounding did are too wide to say anything.
 TEST_P(TensorCoreTest, AnErrorOfAPercentIsSeen) {
   const Contract whole = tensor_core_contract(gemm_.x.cols(), kHopper);
-  const auto [op, contract] = crosscheck::rounded(gemm_, whole, reference_, scratch_);
-  const Tensor& exact = std::get<Gemm>(op).out;
-  reference_(op);
+  const crosscheck::Rounded repeated = crosscheck::rounded(gemm_, whole, reference_, scratch_);
+  const Tensor& exact = std::get<Gemm>(repeated.op).out;
+  reference_(repeated.op);
   const Tensor got = scratch_.take(DType::kF32, exact.dims());
   double squares = 0;
   for (std::int64_t i = 0; i < got.size(); ++i) {
@@ -185,16 +185,16 @@ TEST_P(TensorCoreTest, AnErrorOfAPercentIsSeen) {
     squares += double{exact.f32()[i]} * exact.f32()[i];
   }
   const auto judged = [&](const Contract& c) {
-    return crosscheck::judge(op, {exact}, {got}, {c}).front();
+    return crosscheck::judge(repeated.op, {exact}, {got}, {c}).front();
   };
-  EXPECT_EQ(judged(contract).verdict, crosscheck::Verdict::kPass);
+  EXPECT_EQ(judged(repeated.contract).verdict, crosscheck::Verdict::kPass);
   if (std::get<1>(GetParam()) == Values::kRandom && gemm_.x.cols() > 4000) {
     EXPECT_EQ(judged(whole).verdict, crosscheck::Verdict::kUnsound);
   }
   constexpr std::int64_t kPlanted = kRows + 3;
   got.f32()[kPlanted] +=
       static_cast<float>(0.01 * std::sqrt(squares / static_cast<double>(got.size())));
-  const crosscheck::Judgement wrong = judged(contract);
+  const crosscheck::Judgement wrong = judged(repeated.contract);
   EXPECT_EQ(wrong.verdict, crosscheck::Verdict::kFail);
   EXPECT_EQ(wrong.failed, std::vector{kPlanted});
 }
