@@ -73,6 +73,7 @@ Json kept_divergence_json(const Divergence& d) {
           {"coords", d.coords},
           {"failed", d.n_failed},
           {"of", d.n_elements},
+          {"pattern", d.pattern},
           {"cause", {{"name", d.cause.name}, {"evidence", d.cause.evidence}}}};
 }
 
@@ -92,6 +93,7 @@ Divergence read_divergence(const Json& json) {
           .element = {},
           .n_failed = json.at("failed"),
           .n_elements = json.at("of"),
+          .pattern = printable(json.at("pattern")),
           .cause = {printable(cause.at("name")), printable(cause.at("evidence"))}};
 }
 

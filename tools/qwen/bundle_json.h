@@ -22,8 +22,8 @@ Contract read_contract(const Json& json);
 // What is read is printed: control characters become question marks.
 std::string printable(std::string text);
 
-// {"output","token","seq","coords","failed","of","cause"}: without tap and element. What is read
-// has no output: its name must outlive it.
+// {"output","token","seq","coords","failed","of","pattern","cause"}: without tap and element. What
+// is read has no output: its name must outlive it.
 Json kept_divergence_json(const crosscheck::Divergence& d);
 crosscheck::Divergence read_divergence(const Json& json);
 

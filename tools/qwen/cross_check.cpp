@@ -178,6 +178,9 @@ class CrossCheck : public Command {
       usage_error("--sequences cuts a text into parts: there is none", "give one: -p, -f or --ids");
     }
     if (detail_ && !output_.json) usage_error("--detail is for --json");
+    if (mode_.value == "free" && bundle_dir_.chosen()) {
+      usage_error("--mode free judges no ops: --bundle has nothing to keep");
+    }
     if (!self_test_) return;
     if (mode_.chosen()) usage_error("--selftest has no modes", "leave --mode out");
     if (detail_ || html_.chosen() || bundle_dir_.chosen()) {

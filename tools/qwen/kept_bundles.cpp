@@ -40,7 +40,7 @@ void KeptBundles::write(const crosscheck::ShadowResult& shadow, const Origin& or
           return d.tap.name == own.tap.name && d.tap.layer == own.tap.layer &&
                  d.output == own.output && d.token == own.token && d.seq == own.seq;
         });
-    if (reported != shadow.divergences.end()) own.cause = reported->cause;
+    if (reported != shadow.divergences.end()) own = *reported;  // with its cause
     const std::string folder = dir_ + "/" + bundle_name(own);
     write_bundle(folder, bundle, origin);
     folders_.push_back(folder);
