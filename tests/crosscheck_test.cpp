@@ -80,7 +80,6 @@ TEST_P(CrossCheckTest, CleanRunsAgree) {
     EXPECT_GT(run.attestation.n_constants, 20);
     // The steps that a device fuses are checked as it runs them, too.
     EXPECT_EQ(run.fused.n_runs > 0, sides().path.name() == "cuda");
-    EXPECT_EQ(run.fused.n_unsound, 0);
   }
 }
 

@@ -118,7 +118,7 @@ TEST(FusedCheck, RightRunsAgree) {
   EXPECT_EQ(run.agreement, Agreement::kAgree);
   EXPECT_GT(run.fused.n_runs, 4);
   EXPECT_EQ(run.fused.n_programs, 3);
-  EXPECT_EQ(run.fused.n_unsound, 0);
+  EXPECT_EQ(run.fused.n_wide, 0);
   EXPECT_EQ(run.fused.n_coarse, 0);
 }
 

@@ -53,8 +53,7 @@ class Run {
     result.attestation.wrong.clear();  // it points into the oracle's model
     if (!result.attestation.findings.empty() || !result.shadow.divergences.empty()) {
       result.agreement = Agreement::kDiverge;
-    } else if (result.shadow.n_unsound + result.fused.n_unsound > 0 ||
-               result.shadow.n_checks == 0) {
+    } else if (result.shadow.n_unsound > 0 || result.shadow.n_checks == 0) {
       result.agreement = Agreement::kCannotTell;
     }
     return result;

@@ -158,8 +158,9 @@ void FusedCheck::compare(const Tensor& theirs, const Tensor& ours, std::vector<d
   sides_.path.read(got.data, theirs);
   Judgement j = judge(ours, got, std::move(bounds));
   j.output = "out";
-  result_.n_elements += j.n_elements;
-  result_.n_unsound += j.verdict == Verdict::kUnsound;
+  const bool is_wide = j.verdict == Verdict::kUnsound;
+  result_.n_wide += is_wide;
+  result_.n_elements += is_wide ? 0 : j.n_elements;
   if (j.verdict != Verdict::kFail) return;
   diverges(j, node, got,
            {"the fused " + name_of(run, path) + " differs from its ops",
@@ -195,8 +196,9 @@ void FusedCheck::compare_cache(const KvWrite& theirs, const KvWrite& ours, const
     }
     Judgement fresh = judge(expected_new, got_new, std::move(tolerance));
     Judgement others = compare_bits(cache, got);
-    result_.n_elements += fresh.n_elements + others.n_elements;
-    result_.n_unsound += fresh.verdict == Verdict::kUnsound;
+    const bool is_wide = fresh.verdict == Verdict::kUnsound;
+    result_.n_wide += is_wide;
+    result_.n_elements += others.n_elements + (is_wide ? 0 : fresh.n_elements);
     fresh.output = others.output = &cache == &ours.k_cache ? "k_cache" : "v_cache";
     const Cause cause{"the fused " + name_of(run, path) + " differs from its ops",
                       "the oracle ran them one by one from the same inputs"};

@@ -17,9 +17,10 @@ namespace qwen::crosscheck {
 struct FusedResult {
   std::int64_t n_runs = 0;      // judged
   std::int64_t n_elements = 0;  // of what they keep
-  std::int64_t n_unsound = 0;   // outputs whose bounds say nothing
-  std::int64_t n_coarse = 0;    // not judged: their operands are rounded, and no closed bound says
-                                // enough. The free run covers them
+  // Not judged, and no pass: runs whose operands are rounded, and outputs for which the bounds of
+  // the chain are too wide. The free run covers them.
+  std::int64_t n_coarse = 0;
+  std::int64_t n_wide = 0;
   std::int64_t n_programs = 0;  // runs of programs, compared bit for bit
 };
 

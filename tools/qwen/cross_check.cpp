@@ -152,14 +152,14 @@ class CrossCheck : public Command {
     bundles.write(result.shadow, {opened.description(), engine.description(), kind});
     const std::string names = engine.device().kind + " against " + kind;
     Json report = document(opened, engine, kind, result);
-    if (html) html->write(cross_check_page(report, result.shadow, text(names, result)));
+    const std::string said = text(names, result) + (result.free ? free_text(*result.free) : "");
+    if (html) html->write(cross_check_page(report, result.shadow, said));
     if (detail_) report["checks_detail"] = checks_detail(result.shadow);
     if (output_.json) {
       if (bundle_dir_.chosen()) report["bundles"] = bundles.folders();
       console.document(report);
     } else {
-      console.write(text(names, result) + (result.free ? free_text(*result.free) : "") +
-                    bundles.text(result.shadow));
+      console.write(said + bundles.text(result.shadow));
     }
     if (result.agreement != Agreement::kAgree) throw Finished{Exit::kFailed};
   }
@@ -337,8 +337,8 @@ class CrossCheck : public Command {
             {"fused",
              {{"runs", result.fused.n_runs},
               {"elements", result.fused.n_elements},
-              {"unsound", result.fused.n_unsound},
               {"coarse", result.fused.n_coarse},
+              {"wide", result.fused.n_wide},
               {"programs", result.fused.n_programs}}},
             {"logits", result.free ? logits_json(*result.free) : Json(nullptr)},
             {"drift", result.free ? drift_json(*result.free) : Json(nullptr)},
