@@ -36,6 +36,12 @@ inline int verify(const std::vector<std::string>& folders, std::string& output) 
   return WEXITSTATUS(status);
 }
 
+inline std::uint64_t folder_bytes(const std::string& folder) {
+  std::uint64_t total = 0;
+  for (const auto& file : std::filesystem::directory_iterator(folder)) total += file.file_size();
+  return total;
+}
+
 inline const cli::Origin& cpu_origin() {
   static const cli::Origin kOrigin{.device = {{"kind", "cpu"}}, .oracle = "ref"};
   return kOrigin;
