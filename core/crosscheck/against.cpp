@@ -7,6 +7,7 @@
 #include <span>
 #include <utility>
 
+#include "core/crosscheck/scratch.h"
 #include "core/error.h"
 #include "core/half.h"
 #include "core/session.h"
@@ -28,11 +29,6 @@ double value(const NpyArray& array, std::int64_t i) {
   };
   if (array.type == NpyType::kF4) return at(0.0F);
   return array.type == NpyType::kF8 ? at(0.0) : f16_to_f32(at(std::uint16_t{0}));
-}
-
-Tensor output(const Op& op) {
-  Op copy = op;
-  return *operands(copy).front().tensor;
 }
 
 double difference(double got, double outside) {
@@ -65,7 +61,7 @@ Pair find_pair(const OutsideArray& array, const Plan& plan, std::int64_t n_token
                  .hint = "a manifest may map names: {\"names\": {\"" + array.name +
                          "\": \"L00.q_proj\", \"another\": null}}"});
   }
-  const Tensor row = output(node->op);
+  const Tensor row = output_of(node->op);
   const std::vector<std::int64_t>& shape = array.values.shape;
   const std::int64_t size = array.values.size();
   const bool has_tokens = shape.front() == n_tokens && size == n_tokens * row.size();
@@ -118,7 +114,7 @@ class Comparison : public Observer {
     std::vector<float> got;
     for (std::size_t i = 0; i < pairs_.size(); ++i) {
       if (pairs_[i].node != next_) continue;
-      const Tensor out = output(op);
+      const Tensor out = output_of(op);
       got.resize(static_cast<std::size_t>(out.size()));
       if (got.empty()) continue;
       backend_.read(got.data(), out);

@@ -14,12 +14,6 @@
 namespace qwen::crosscheck {
 namespace {
 
-std::string number(double v) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.6g", v);
-  return text;
-}
-
 // Of a table of inverse frequencies base^(-i / n), n elements, in bytes.
 double base_of(const std::vector<std::byte>& table) {
   const std::size_t n = table.size() / sizeof(float);
@@ -140,6 +134,12 @@ class Attester {
 };
 
 }  // namespace
+
+std::string number(double v) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.6g", v);
+  return text;
+}
 
 Attestation attest(const Sides& sides, const Plan& path, const Plan& oracle) {
   Attester attester(sides, oracle);

@@ -36,6 +36,9 @@ struct Attestation {
   std::vector<WrongConstant> wrong;  // valid as long as the oracle's model
 };
 
+// A number as findings show it.
+std::string number(double v);
+
 // `path` and `oracle` are recordings of the same step on the two sides.
 Attestation attest(const Sides& sides, const Plan& path, const Plan& oracle);
 

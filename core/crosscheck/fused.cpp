@@ -14,6 +14,7 @@ namespace {
 constexpr double kFineUnit = 0x1p-20;
 // Steps in which a program of the same form is run: captured values show in the second.
 constexpr int kProgramRuns = 3;
+constexpr std::string_view kDiffers = "differs from its ops";
 
 bool is_fine(const Contract& c) {
   return std::max({c.input_unit, c.weight_unit, c.probability_unit}) < kFineUnit;
@@ -22,11 +23,6 @@ bool is_fine(const Contract& c) {
 Plan part(const Plan& plan, const FusedRun& run) {
   const auto first = plan.begin() + static_cast<std::ptrdiff_t>(run.first);
   return {first, first + static_cast<std::ptrdiff_t>(run.count)};
-}
-
-std::string name_of(const FusedRun& run, const Plan& plan) {
-  return std::string(plan[run.first].tap.name) + ".." +
-         std::string(plan[run.first + run.count - 1].tap.name);
 }
 
 bool holds(const std::vector<Tensor>& tensors, const Tensor& tensor) {
@@ -50,10 +46,10 @@ bool same_memory(const Plan& a, const Plan& b) {
   });
 }
 
-// The last output of a step: its logits, or what comes nearest to them.
-Tensor last_output(const Plan& plan) {
-  Op op = plan.back().op;
-  return written(op).front();
+Cause differs(const FusedRun& run, const Plan& plan, std::string_view how) {
+  return {"the fused " + std::string(plan[run.first].tap.name) + ".." +
+              std::string(plan[run.first + run.count - 1].tap.name) + " " + std::string(how),
+          "the oracle ran them one by one from the same inputs"};
 }
 
 }  // namespace
@@ -99,9 +95,7 @@ void FusedCheck::judge_run(const FusedRun& run, const Plan& path, const Plan& or
       if (first && to[i].access != Access::kWrite) {
         sides_.path.read(to[i].tensor->data, *from[i].tensor);
       } else if (first) {
-        const std::vector<std::uint32_t> poison(static_cast<std::size_t>(from[i].tensor->size()),
-                                                kPoison);
-        sides_.path.write(*from[i].tensor, poison.data());
+        fill(sides_.path, *from[i].tensor, kPoison);
       }
     }
   }
@@ -162,9 +156,7 @@ void FusedCheck::compare(const Tensor& theirs, const Tensor& ours, std::vector<d
   result_.n_wide += is_wide;
   result_.n_elements += is_wide ? 0 : j.n_elements;
   if (j.verdict != Verdict::kFail) return;
-  diverges(j, node, got,
-           {"the fused " + name_of(run, path) + " differs from its ops",
-            "the oracle ran them one by one from the same inputs"});
+  diverges(j, node, got, differs(run, path, kDiffers));
 }
 
 // A stored value is rounded on both sides, from values that differ by the bounds of k and v.
@@ -200,12 +192,11 @@ void FusedCheck::compare_cache(const KvWrite& theirs, const KvWrite& ours, const
     result_.n_wide += is_wide;
     result_.n_elements += others.n_elements + (is_wide ? 0 : fresh.n_elements);
     fresh.output = others.output = &cache == &ours.k_cache ? "k_cache" : "v_cache";
-    const Cause cause{"the fused " + name_of(run, path) + " differs from its ops",
-                      "the oracle ran them one by one from the same inputs"};
-    if (fresh.verdict == Verdict::kFail) diverges(fresh, node, got_new, cause);
+    if (fresh.verdict == Verdict::kFail) {
+      diverges(fresh, node, got_new, differs(run, path, kDiffers));
+    }
     if (others.verdict == Verdict::kFail) {
-      diverges(others, node, got,
-               {"the fused " + name_of(run, path) + " writes where it must not", cause.evidence});
+      diverges(others, node, got, differs(run, path, "writes where it must not"));
     }
   };
   side(theirs.k_cache, ours.k_cache, ours.k, k_bounds);
@@ -220,7 +211,7 @@ void FusedCheck::compare_program(const Plan& path) {
   if (ready.program == nullptr || !same_memory(ready.plan, path)) {
     ready = {path, sides_.path.compile(path)};
   }
-  const Tensor logits = last_output(path);
+  const Tensor logits = output_of(path.back().op);  // or what comes nearest to them
   const Tensor expected = scratch_.take(logits.dtype, logits.dims());
   const Tensor got = scratch_.take(logits.dtype, logits.dims());
   sides_.path.read(expected.data, logits);

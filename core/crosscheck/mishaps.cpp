@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/crosscheck/scratch.h"
+
 namespace qwen::crosscheck {
 namespace {
 
@@ -23,11 +25,10 @@ Tensor operand_of(const Op& op, std::string_view name) {
   return {};
 }
 
-// The op's first output; of a KvWrite the keys, which say how many tokens there are.
-Tensor output_of(const Op& op) {
+// The op's output with a row for each token; of a KvWrite its keys.
+Tensor rows_of(const Op& op) {
   if (const auto* write = std::get_if<KvWrite>(&op)) return write->k;
-  Op copy = op;
-  return *operands(copy).front().tensor;
+  return output_of(op);
 }
 
 std::vector<std::byte> bytes_of(Backend& backend, const Tensor& tensor) {
@@ -39,7 +40,7 @@ std::vector<std::byte> bytes_of(Backend& backend, const Tensor& tensor) {
 }  // namespace
 
 bool MishapRunner::run(Mishap mishap, const Op& op, const Tap& tap) {
-  const Tensor out = output_of(op);
+  const Tensor out = rows_of(op);
   Before& before = before_[{tap.name, tap.layer, out.shape[0]}];
   if (before.out == nullptr) before.out = out.data;
   switch (mishap) {
@@ -64,7 +65,7 @@ bool MishapRunner::run(Mishap mishap, const Op& op, const Tap& tap) {
 
 bool MishapRunner::race(const Op& op, const Tap& tap) {
   backend_(op, tap);
-  const Tensor out = output_of(op);
+  const Tensor out = rows_of(op);
   std::vector<float> values(static_cast<std::size_t>(out.size()));
   backend_.read(values.data(), out);
   for (std::size_t i = n_races_++ % 7; i < values.size(); i += 97) values[i] = 1.5f * values[i] + 1;
@@ -74,7 +75,7 @@ bool MishapRunner::race(const Op& op, const Tap& tap) {
 
 bool MishapRunner::overlap(const Op& op, const Tap& tap, const Before& before) {
   backend_(op, tap);
-  const Tensor out = output_of(op);
+  const Tensor out = rows_of(op);
   if (out.data != before.out) return false;
   const std::vector<std::byte> first = bytes_of(backend_, out);
   const std::string_view name = input_of(Mishap::kOverlap, op);
@@ -87,7 +88,7 @@ bool MishapRunner::overlap(const Op& op, const Tap& tap, const Before& before) {
 bool MishapRunner::run_on_old(const Op& op, const Tap& tap, std::string_view name, Before& before) {
   std::vector<std::byte> input = bytes_of(backend_, operand_of(op, name));
   // In the run's own memory only; but positions that came too late do so wherever the op runs.
-  if (output_of(op).data != before.out) {
+  if (rows_of(op).data != before.out) {
     const bool late = name == "pos" && !before.older.empty();
     if (late) run_with(op, tap, name, before.older);
     if (!late) backend_(op, tap);
@@ -104,7 +105,7 @@ bool MishapRunner::run_on_old(const Op& op, const Tap& tap, std::string_view nam
 
 bool MishapRunner::mixed_tokens(const Op& op, const Tap& tap) {
   backend_(op, tap);
-  const Tensor out = output_of(op);
+  const Tensor out = rows_of(op);
   if (out.shape[0] < 2) return false;
   std::vector<std::byte> rows = bytes_of(backend_, out);
   const auto row = static_cast<std::ptrdiff_t>(rows.size()) / out.shape[0];
@@ -124,7 +125,7 @@ void MishapRunner::run_with(const Op& op, const Tap& tap, std::string_view name,
   }
   backend_(changed, tap);
   // The memory must outlast what is queued.
-  bytes_of(backend_, output_of(op));
+  bytes_of(backend_, rows_of(op));
 }
 
 }  // namespace qwen::crosscheck

@@ -87,7 +87,7 @@ void cleared(Op& op) {
 
 }  // namespace
 
-std::vector<Tensor> Replays::run(const Op& host, const FailedOp& failed, std::uint32_t fill) {
+std::vector<Tensor> Replays::run(const Op& host, const FailedOp& failed, std::uint32_t word) {
   Op op = host;
   Op path_op = failed.path_op;
   const Operands theirs = operands(path_op);
@@ -105,8 +105,7 @@ std::vector<Tensor> Replays::run(const Op& host, const FailedOp& failed, std::ui
     if (ours[i].access != Access::kWrite) {
       sides_.path.write(t, values.data);
     } else {
-      const std::vector<std::uint32_t> filled((t.bytes() + 3) / 4, fill);
-      sides_.path.write(t, filled.data());
+      fill(sides_.path, t, word);
     }
   }
   {

@@ -41,9 +41,9 @@ class Replays {
   std::optional<Cause> depends_on(const FailedOp& op);
 
  private:
-  // The path's outputs of `host`, an op in host memory, in fresh buffers that hold `fill` where the
+  // The path's outputs of `host`, an op in host memory, in fresh buffers that hold `word` where the
   // op only writes. They lie in scratch_.
-  std::vector<Tensor> run(const Op& host, const FailedOp& op, std::uint32_t fill);
+  std::vector<Tensor> run(const Op& host, const FailedOp& op, std::uint32_t word);
   bool is_right(const Op& host, const std::vector<Tensor>& got);
   // For the tokens at `rows` of the step.
   bool is_right_for(const FailedOp& op, std::span<const std::int64_t> rows);

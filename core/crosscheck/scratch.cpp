@@ -36,6 +36,16 @@ std::vector<Tensor> written(Op& op) {
   return all;
 }
 
+Tensor output_of(const Op& op) {
+  Op copy = op;
+  return *operands(copy).front().tensor;
+}
+
+void fill(Backend& backend, const Tensor& tensor, std::uint32_t word) {
+  const std::vector<std::uint32_t> words((tensor.bytes() + sizeof word - 1) / sizeof word, word);
+  backend.write(tensor, words.data());
+}
+
 bool is_cache(const Operand& operand) {
   return operand.name == "k_cache" || operand.name == "v_cache";
 }

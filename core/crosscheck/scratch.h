@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "core/backend.h"
 #include "core/ops.h"
 
 namespace qwen::crosscheck {
@@ -48,6 +49,11 @@ Op copy_of(const Op& host, Scratch& scratch);
 
 // The tensors that the op writes, in order.
 std::vector<Tensor> written(Op& op);
+// The op's first operand: what it is run for.
+Tensor output_of(const Op& op);
+
+// Every 32 bits of a backend's tensor become `word`.
+void fill(Backend& backend, const Tensor& tensor, std::uint32_t word);
 
 // True for the key/value cache among an op's operands.
 bool is_cache(const Operand& operand);

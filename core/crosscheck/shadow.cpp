@@ -158,8 +158,7 @@ void Shadow::poison_outputs(const Op& path_op) {
   Op op = path_op;
   for (const Operand& operand : operands(op)) {
     if (operand.access != Access::kWrite || operand.tensor->dtype != DType::kF32) continue;
-    const std::vector<std::uint32_t> poison(operand.tensor->size(), kPoison);
-    sides_.path.write(*operand.tensor, poison.data());
+    fill(sides_.path, *operand.tensor, kPoison);
   }
 }
 
