@@ -103,6 +103,13 @@ class Backend {
   // Rows of a step that make good use of it: a longer prefill is cut into such steps. Always the
   // same for a backend, since steps of other sizes would round in another way.
   virtual std::int64_t step_tokens() const { return 512; }
+  // Calls f(begin, end) for ranges that cover [0, n), of about `grain` indices each, and returns
+  // when all are done: on the threads that the ops of a backend in host memory use. What a range
+  // computes must not depend on how [0, n) is cut. f must neither throw nor run ops.
+  virtual void parallel_for(std::int64_t n, std::int64_t /*grain*/,
+                            const std::function<void(std::int64_t, std::int64_t)>& f) {
+    if (n > 0) f(0, n);
+  }
   // Makes a weight that lies in host memory usable in ops. The host memory must outlive the
   // backend's use of it: a backend may return the same view.
   virtual Tensor place_weight(const Tensor& host) = 0;

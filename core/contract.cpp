@@ -72,12 +72,14 @@ class Bounds {
   Tolerance operator()(const SiluMul& op) const {
     constexpr double kSubnormalStep = 0x1p-149;
     Tolerance t = zeros();
+    const float* const out = y_.f32();
+    const float* const gates = op.gate.f32();
+    const float* const ups = op.up.f32();
     for (std::size_t i = 0; i < t.out.size(); ++i) {
-      const double y = std::abs(y_.f32()[i]);
-      const double gate = op.gate.f32()[i];
+      const double y = std::abs(out[i]);
+      const double gate = gates[i];
       t.out[i] = y * (9 + std::abs(gate)) * kUnit +
-                 kSubnormalStep * (1 + std::abs(double{op.up.f32()[i]}));
-      if (gate < -87) t.out[i] += y;
+                 kSubnormalStep * (1 + std::abs(double{ups[i]})) + (gate < -87 ? y : 0);
     }
     return t;
   }
@@ -88,7 +90,8 @@ class Bounds {
     Tolerance t = zeros();
     const std::int64_t head_dim = op.x.shape[2];
     const std::int64_t half = head_dim / 2;
-    for (std::int64_t i = 0; i < op.x.size(); ++i) {
+    const std::int64_t n = op.x.size();
+    for (std::int64_t i = 0; i < n; ++i) {
       const std::int64_t pair = i % head_dim < half ? i + half : i - half;
       const double size = std::abs(op.x.f32()[i]) + std::abs(op.x.f32()[pair]);
       t.out[i] = (5 * size + std::abs(y_.f32()[i])) * kUnit;
@@ -128,7 +131,8 @@ class Bounds {
 
   Tolerance relative(double units) const {
     Tolerance t = zeros();
-    for (std::size_t i = 0; i < t.out.size(); ++i) t.out[i] = std::abs(y_.f32()[i]) * units * kUnit;
+    const float* const out = y_.f32();
+    for (std::size_t i = 0; i < t.out.size(); ++i) t.out[i] = std::abs(out[i]) * units * kUnit;
     return t;
   }
 
@@ -145,11 +149,12 @@ class Bounds {
     for (std::int64_t j = 0; j < kv_len; ++j) {
       Lanes dot;
       Lanes size;
-      for (std::int64_t d = 0; d < head_dim; ++d) {
-        const double product = double{q[d]} * cached.key(j)[d];
-        dot.v[d % Lanes::kCount] += product;
-        size.v[d % Lanes::kCount] += std::abs(product);
-      }
+      const float* const key = cached.key(j);
+      in_lanes(head_dim, [&](std::int64_t d, std::int64_t lane) {
+        const double product = double{q[d]} * key[d];
+        dot.v[lane] += product;
+        size.v[lane] += std::abs(product);
+      });
       score[j] = op.scale * dot.sum();
       delta[j] =
           op.scale * (g_ + contract_.input_unit) * size.sum() + 2 * kUnit * std::abs(score[j]);
@@ -173,14 +178,15 @@ class Bounds {
       const double epsilon =
           std::expm1(delta[j] + delta_max + 3 * std::abs(score[j] - max) * kUnit) + 6 * kUnit;
       weight_error += p * epsilon;
+      const float* const values = cached.value(j);
       for (std::int64_t d = 0; d < head_dim; ++d) {
-        const double v = std::abs(double{cached.value(j)[d]});
+        const double v = std::abs(double{values[d]});
         value_error[d] += p * v * (epsilon + kUnit);
         value_size[d] += p * v;
       }
       if (contract_.probability_unit == 0) continue;
       for (std::int64_t d = 0; d < head_dim; ++d) {
-        const double v = std::abs(double{cached.value(j)[d]});
+        const double v = std::abs(double{values[d]});
         value_squares[d] += p * v * p * v;
         value_sum[d] += v;
       }

@@ -76,6 +76,8 @@ class GemmTolerance {
   // A lower limit of at(i), without a look at the weights: sum |w||x| and the largest partial sum
   // are at least |y|.
   double at_least(std::int64_t i) const { return per_size_ * std::abs(exact_.f32()[i]); }
+  // at_least() of an element of 1; it is proportional to it.
+  double per_size() const { return per_size_; }
   // What the bound of a sum y of products follows from.
   struct Sizes {
     double sum = 0;          // of |w||x|
@@ -98,7 +100,7 @@ class GemmTolerance {
   Gemm op_;
   Tensor exact_;
   std::vector<Rounding> roundings_;
-  double per_size_ = 0;       // of()'s least value for y = 1; it is proportional to y
+  double per_size_ = 0;       // of()'s least value for y = 1
   std::int64_t block_ = 0;    // the first contract's that has one
   std::int64_t row_ = -1;     // of the weight,
   std::int64_t decoded_ = 0;  // whose first columns are decoded in weights_

@@ -79,6 +79,12 @@ void CpuBackend::reserve_scratch(std::size_t floats) {
   for (Scratch& s : scratch_) grow(s, floats);
 }
 
+void CpuBackend::parallel_for(std::int64_t n, std::int64_t grain,
+                              const std::function<void(std::int64_t, std::int64_t)>& f) {
+  pool_.chunks(n, grain,
+               [&](std::int64_t begin, std::int64_t end, int /*thread*/) { f(begin, end); });
+}
+
 float* CpuBackend::shared_scratch(std::size_t floats) {
   grow(shared_, floats);
   return reinterpret_cast<float*>(shared_.memory.get());

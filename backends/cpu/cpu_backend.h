@@ -21,6 +21,8 @@ class CpuBackend : public ReferenceBackend {
   std::string description() const override;
   Contract contract(const Op& op) const override;
   int threads() const { return pool_.threads(); }
+  void parallel_for(std::int64_t n, std::int64_t grain,
+                    const std::function<void(std::int64_t, std::int64_t)>& f) override;
 
   // Instruction sets that this processor can run, the fastest first.
   static std::vector<std::string_view> usable_isas();

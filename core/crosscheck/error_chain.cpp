@@ -1,17 +1,18 @@
 #include "core/crosscheck/error_chain.h"
 
 #include <cmath>
-#include <numeric>
+
+#include "core/dtype.h"
+#include "core/rounding.h"
 
 namespace qwen::crosscheck {
 namespace {
 
 constexpr double kHigherOrders = 1.01;
 
-double norm(const float* values, std::int64_t n) {
-  return std::sqrt(std::inner_product(values, values + n, values, 0.0, std::plus<>(),
-                                      [](float a, float b) { return double{a} * b; }));
-}
+constexpr std::int64_t kGrain = 32;  // rows of a weight that a thread takes at a time
+
+double norm(const float* values, std::int64_t n) { return std::sqrt(sum_of_squares(values, n)); }
 
 // The bounds of the op by itself.
 std::vector<double> own(const Op& before, const Contract& contract, const Tensor& exact) {
@@ -25,11 +26,14 @@ double sigmoid(double z) { return 1 / (1 + std::exp(-z)); }
 const std::vector<double>& RowNorms::of(const Tensor& weight) {
   std::vector<double>& norms = norms_[weight.data];
   if (!norms.empty()) return norms;
-  std::vector<float> row(static_cast<std::size_t>(weight.cols()));
-  for (std::int64_t r = 0; r < weight.rows(); ++r) {
-    decode(weight.dtype, weight.row(r), weight.cols(), row.data());
-    norms.push_back(norm(row.data(), weight.cols()));
-  }
+  norms.resize(static_cast<std::size_t>(weight.rows()));
+  host_.parallel_for(weight.rows(), kGrain, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<float> row(static_cast<std::size_t>(weight.cols()));
+    for (std::int64_t r = begin; r < end; ++r) {
+      decode(weight.dtype, weight.row(r), weight.cols(), row.data());
+      norms[static_cast<std::size_t>(r)] = norm(row.data(), weight.cols());
+    }
+  });
   return norms;
 }
 

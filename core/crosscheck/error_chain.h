@@ -5,6 +5,7 @@
 #include <map>
 #include <vector>
 
+#include "core/backend.h"
 #include "core/contract.h"
 #include "core/ops.h"
 
@@ -13,9 +14,12 @@ namespace qwen::crosscheck {
 // The 2-norms of a weight's rows, computed once for each weight.
 class RowNorms {
  public:
+  // `host`, in whose memory the weights lie, lends its threads.
+  explicit RowNorms(Backend& host) : host_(host) {}
   const std::vector<double>& of(const Tensor& weight);
 
  private:
+  Backend& host_;
   std::map<const std::byte*, std::vector<double>> norms_;
 };
 

@@ -28,6 +28,8 @@ constexpr std::uint64_t kSampledFirst = 3;
 constexpr std::size_t kWorstTried = 2;
 // The same of a row.
 constexpr std::ptrdiff_t kRowTried = 8;
+// Elements that are looked at one by one only if one of them stands out.
+constexpr std::int64_t kAtOnce = 256;
 
 double value(const Tensor& t, std::int64_t i) {
   switch (t.dtype) {
@@ -71,6 +73,23 @@ class Bounds {
   }
   // Whether at_least() is less than at().
   bool are_limits() const { return gemm_.has_value(); }
+  // Whether one of the errors |have - want| of elements [begin, end) may be beyond `share` of its
+  // bound, or is larger than `largest`, or is none.
+  bool stand_out(std::size_t output, const float* have, const float* want, std::int64_t begin,
+                 std::int64_t end, double share, double largest) const {
+    const double per_size = gemm_ ? gemm_->per_size() : 0;
+    const double* const bounds = gemm_ ? nullptr : sums_[output].data();
+    const auto any = [&](auto bound) {
+      bool found = false;
+      for (std::int64_t i = begin; i < end; ++i) {
+        const double error = std::abs(double{have[i]} - want[i]);
+        found |= !(error <= share * bound(i)) || error > largest;
+      }
+      return found;
+    };
+    return gemm_ ? any([&](std::int64_t i) { return per_size * std::abs(want[i]); })
+                 : any([&](std::int64_t i) { return bounds[i]; });
+  }
 
  private:
   static void add(std::vector<double>& sum, const std::vector<double>& more) {
@@ -102,16 +121,16 @@ void note_failure(Judgement& j, const Element& e, std::int64_t per_row) {
 // The spread of some sampled values stands for that of all.
 Spread spread_of(const Tensor& expected, Bounds& bounds, std::size_t output) {
   const std::int64_t n = expected.size();
-  Lanes squares;
   const float* const values = expected.f32();
-  for (std::int64_t i = 0; i < n; ++i) {
-    squares.v[i % Lanes::kCount] += double{values[i]} * values[i];
-  }
-  const double rms = std::sqrt(squares.sum() / static_cast<double>(n));
+  const double rms = std::sqrt(sum_of_squares(values, n) / static_cast<double>(n));
   if (!std::isfinite(rms)) return {.median = kInfinity};
   if (rms == 0) return {};
-  const auto less = [](float a, float b) { return std::abs(a) < std::abs(b); };
-  const double largest = std::abs(*std::max_element(values, values + n, less));
+  Lanes largest_of;
+  in_lanes(n, [&](std::int64_t i, std::int64_t lane) {
+    const double size = std::abs(values[i]);
+    largest_of.v[lane] = largest_of.v[lane] < size ? size : largest_of.v[lane];
+  });
+  const double largest = *std::max_element(largest_of.v, largest_of.v + Lanes::kCount);
   std::int64_t too_wide = 0;
   for (std::int64_t i = 0; i < n; ++i) too_wide += !(bounds.at_least(output, i) <= largest);
   const double beyond = static_cast<double>(too_wide) / static_cast<double>(n);
@@ -168,6 +187,8 @@ class LargestErrors {
     if (kept_.size() == kWorstTried) least_ = kept_.back().first;
   }
   const std::vector<std::pair<double, std::int64_t>>& kept() const { return kept_; }
+  // What an error must exceed to be kept.
+  double least() const { return least_; }
 
  private:
   double least_ = 0;
@@ -194,7 +215,7 @@ Judgement judge_numbers(const Tensor& expected, const Tensor& got, Bounds& bound
   };
   LargestErrors passed;
   double worst = 0;
-  for (std::int64_t i = 0; i < got.size(); ++i) {
+  const auto judge_one = [&](std::int64_t i) {
     const double error = std::abs(double{have[i]} - want[i]);
     const double limit = bounds.at_least(output, i);
     if (error <= limit) {  // false for not-a-number
@@ -204,7 +225,7 @@ Judgement judge_numbers(const Tensor& expected, const Tensor& got, Bounds& bound
         j.worst = element(i, limit);
         worst = j.worst.ratio();
       }
-      continue;
+      return;
     }
     const Element e = element(i, bound_of(i, error));
     if (e.ratio() > 1) {
@@ -212,6 +233,16 @@ Judgement judge_numbers(const Tensor& expected, const Tensor& got, Bounds& bound
     } else {
       passed.add(error, i);
     }
+  };
+  const std::int64_t n = got.size();
+  for (std::int64_t begin = 0; begin < n; begin += kAtOnce) {
+    const std::int64_t end = std::min(n, begin + kAtOnce);
+    const bool stand_out =
+        bounds.are_limits()
+            ? bounds.stand_out(output, have, want, begin, end, 1, passed.least())
+            : bounds.stand_out(output, have, want, begin, end, std::min(worst, 1.0), kInfinity);
+    if (!stand_out) continue;
+    for (std::int64_t i = begin; i < end; ++i) judge_one(i);
   }
   for (const auto& [error, i] : passed.kept()) {
     const Element e = element(i, bounds.at(output, i));

@@ -11,6 +11,7 @@ namespace {
 // Elements of a weight that are decoded, and then rounded while they are in a cache: enough rows
 // for all of a backend's threads.
 constexpr std::int64_t kPiece = 1 << 20;
+constexpr std::int64_t kGrain = 1 << 14;  // of them a thread rounds at a time
 
 // The weight's rows in F32, rounded.
 Tensor rounded(const Tensor& weight, float scale, Backend& host, Scratch& scratch) {
@@ -24,7 +25,9 @@ Tensor rounded(const Tensor& weight, float scale, Backend& host, Scratch& scratc
     const std::int64_t end = std::min(n_rows, first + step);
     const Tensor rows = out.slice(first, end);
     host(Embed{.out = rows, .table = weight, .ids = ids.slice(first, end)});
-    round_to_halves(rows.f32(), rows.size(), scale);
+    host.parallel_for(rows.size(), kGrain, [&](std::int64_t begin, std::int64_t past) {
+      round_to_halves(rows.f32() + begin, past - begin, scale);
+    });
   }
   return out;
 }

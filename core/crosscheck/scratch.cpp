@@ -8,10 +8,16 @@ Tensor Scratch::take(DType dtype, std::span<const std::int64_t> dims) {
   Tensor t(nullptr, dtype, dims);
   const std::size_t lines = (t.bytes() + sizeof(Line) - 1) / sizeof(Line);
   if (used_ == blocks_.size()) blocks_.emplace_back();
-  std::vector<Line>& block = blocks_[used_++];
-  if (block.size() < lines) block.resize(lines);
-  t.data = reinterpret_cast<std::byte*>(block.data());
+  Block& block = blocks_[used_++];
+  if (block.lines < lines) block = {allocate(lines), lines};
+  t.data = block.memory.get();
   return t;
+}
+
+Buffer Scratch::allocate(std::size_t lines) {
+  if (backend_ != nullptr) return backend_->allocate_host(lines * sizeof(Line));
+  return {reinterpret_cast<std::byte*>(new Line[lines]),
+          [](std::byte* memory) { delete[] reinterpret_cast<Line*>(memory); }};
 }
 
 Tensor Scratch::copy(const Tensor& host) {

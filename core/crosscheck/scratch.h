@@ -21,6 +21,8 @@ inline constexpr std::uint32_t kPoison = 0x7fe5a5a5;
 class Scratch {
  public:
   Scratch() = default;
+  // Of memory that `backend`, which must outlive it, can copy to while it runs ops.
+  explicit Scratch(Backend& backend) : backend_(&backend) {}
   Scratch(const Scratch&) = delete;  // a copy would not own what was handed out
   Scratch& operator=(const Scratch&) = delete;
   Scratch(Scratch&&) = default;
@@ -39,7 +41,15 @@ class Scratch {
   struct alignas(64) Line {
     std::byte bytes[64];
   };
-  std::deque<std::vector<Line>> blocks_;  // the first used_ are handed out
+  struct Block {
+    Buffer memory = nullptr;
+    std::size_t lines = 0;
+  };
+
+  Buffer allocate(std::size_t lines);
+
+  Backend* backend_ = nullptr;
+  std::deque<Block> blocks_;  // the first used_ are handed out
   std::size_t used_ = 0;
 };
 

@@ -103,17 +103,19 @@ void Shadow::require_same(const Op& op, const Tap& tap) const {
 void Shadow::before(const Op& op, const Tap& tap) {
   require_same(op, tap);
   scratch_.reset();
-  bring_inputs(op, tap);
+  arrivals_.reset();
+  bring_inputs(op);
   poison_outputs(op);
 }
 
 // What the path computed is read from it; what it was given (ids, positions, pages) it must have
 // right; weights, tables and the ledger are the oracle's own.
-void Shadow::bring_inputs(const Op& path_op, const Tap& tap) {
+void Shadow::bring_inputs(const Op& path_op) {
   Op theirs = path_op;
   inputs_ = plan_[next_].op;
   const Operands from = operands(theirs);
   const Operands to = operands(inputs_);
+  given_.clear();
   for (std::size_t i = 0; i < to.size(); ++i) {
     if (is_cache(to[i])) continue;
     if (to[i].access == Access::kConstant) {
@@ -121,12 +123,12 @@ void Shadow::bring_inputs(const Op& path_op, const Tap& tap) {
       continue;
     }
     if (is_given(to[i])) {
-      compare_given(from[i], to[i], tap);
+      given_.push_back({i, read_later(*from[i].tensor)});
       continue;
     }
-    const Tensor own = scratch_.take(to[i].tensor->dtype, to[i].tensor->dims());
-    if (to[i].access != Access::kWrite) sides_.path.read(own.data, *from[i].tensor);
-    *to[i].tensor = own;
+    const bool is_output = to[i].access == Access::kWrite;
+    *to[i].tensor = is_output ? scratch_.take(to[i].tensor->dtype, to[i].tensor->dims())
+                              : read_later(*from[i].tensor);
   }
 }
 
@@ -139,9 +141,7 @@ void Shadow::adopt_constant(Tensor& own) const {
   }
 }
 
-void Shadow::compare_given(const Operand& theirs, const Operand& ours, const Tap& tap) {
-  const Tensor got = scratch_.take(ours.tensor->dtype, ours.tensor->dims());
-  sides_.path.read(got.data, *theirs.tensor);
+void Shadow::compare_given(const Operand& ours, const Tensor& got, const Tap& tap) {
   ++result_.n_checks;
   result_.n_elements += got.size();
   if (detail_) log_.add_bits(tap, ours.name, *ours.tensor, got);
@@ -166,14 +166,27 @@ std::vector<Tensor> Shadow::read_outputs(const Op& path_op) {
   Op theirs = path_op;
   std::vector<Tensor> got;
   for (const Tensor& t : written(theirs)) {
-    got.push_back(scratch_.take(t.dtype, t.dims()));
-    sides_.path.read(got.back().data, t);
+    got.push_back(read_later(t));
   }
+  await_reads();
   return got;
+}
+
+Tensor Shadow::read_later(const Tensor& theirs) {
+  const Tensor copy = arrivals_.take(theirs.dtype, theirs.dims());
+  if (copy.size() > 0) read_ = sides_.path.read_later(copy.data, theirs);
+  return copy;
+}
+
+void Shadow::await_reads() {
+  if (read_) sides_.path.wait(*read_);
+  read_.reset();
 }
 
 void Shadow::after(const Op& op, const Tap& tap) {
   const std::vector<Tensor> got = read_outputs(op);
+  const Operands own = operands(inputs_);
+  for (const Given& given : given_) compare_given(own[given.operand], given.got, tap);
   judge_outputs(op, tap, got);
   if (const auto* written = std::get_if<KvWrite>(&op)) {
     // The ledger goes on as the path has it: a wrong write is reported once, and what is read from
@@ -257,7 +270,7 @@ void Shadow::end() {
   }
   // Whatever wrote to a layer's cache after its KvWrite.
   for (const Ledger& layer : ledgers_) {
-    scratch_.reset();
+    arrivals_.reset();
     const std::vector<Tensor> got = read_outputs(layer.theirs);
     const std::vector<Judgement> all =
         judge(layer.ours, {layer.ours.k_cache, layer.ours.v_cache}, got, {});

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -60,7 +61,11 @@ class Shadow : public Observer {
   // `detail`: every check is kept for the result. That costs time and memory. `keep`, if there is
   // one, is called for the first op of each tap's name that fails.
   explicit Shadow(const Sides& sides, bool detail = false, KeepEvidence keep = {})
-      : sides_(sides), keep_(std::move(keep)), hypotheses_(sides), detail_(detail) {}
+      : sides_(sides),
+        keep_(std::move(keep)),
+        arrivals_(sides.path),
+        hypotheses_(sides),
+        detail_(detail) {}
 
   // From now on ops are computed from the constants that the path has instead of those that were
   // found wrong: that has been reported, and must not hide what else is wrong with these ops.
@@ -90,11 +95,14 @@ class Shadow : public Observer {
     KvWrite theirs, ours;
   };
 
-  void bring_inputs(const Op& path_op, const Tap& tap);
+  void bring_inputs(const Op& path_op);
   void check_step() const;
   void adopt_constant(Tensor& own) const;
   void poison_outputs(const Op& path_op);
-  void compare_given(const Operand& theirs, const Operand& ours, const Tap& tap);
+  void compare_given(const Operand& ours, const Tensor& got, const Tap& tap);
+  // A copy of what the path has, there once await_reads() has returned.
+  Tensor read_later(const Tensor& theirs);
+  void await_reads();
   std::vector<Tensor> read_outputs(const Op& path_op);
   void judge_outputs(const Op& path_op, const Tap& tap, const std::vector<Tensor>& got);
   void keep(const Judgement& judgement, const Tap& tap, const Contract& contract,
@@ -111,7 +119,15 @@ class Shadow : public Observer {
   std::vector<std::size_t> rows_;  // of tokens_: those whose logits are wanted
   std::size_t next_ = 0;           // node of plan_
   Scratch scratch_;
-  Op inputs_;  // the current op: its inputs as the path has them, in scratch_ and the ledger
+  Scratch arrivals_;                   // what is read from the path
+  std::optional<std::uint64_t> read_;  // the last that was not waited for
+  // The current op: its inputs as the path has them, in scratch_, arrivals_ and the ledger.
+  Op inputs_;
+  struct Given {
+    std::size_t operand;
+    Tensor got;
+  };
+  std::vector<Given> given_;     // what the path was given for it
   std::vector<Ledger> ledgers_;  // of the step's layers
   Hypotheses hypotheses_;
   ShadowResult result_;
