@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "core/crosscheck/faults.h"
 #include "core/error.h"
@@ -55,6 +56,20 @@ std::string verdict(Agreement agreement) {
       break;
   }
   return "cannot_tell";
+}
+
+// Says where the first op fails as soon as it does: the causes follow at the end of the run.
+crosscheck::KeepEvidence announced(Console& console, crosscheck::KeepEvidence keep) {
+  return
+      [&console, keep = std::move(keep), is_first = true](const crosscheck::Evidence& e) mutable {
+        if (std::exchange(is_first, false)) {
+          const Divergence& d = e.divergence;
+          console.note("differs: token " + std::to_string(d.token) + place(d.tap) + " op " +
+                       value_name(d.tap, d.output) + ", " + thousands(d.n_failed) + " of " +
+                       thousands(d.n_elements) + " elements; going on to find out why");
+        }
+        if (keep) keep(e);
+      };
 }
 
 class CrossCheck : public Command {
@@ -139,7 +154,7 @@ class CrossCheck : public Command {
             [&](std::int64_t done, std::int64_t total) {
               console.bar("checking  token " + thousands(done) + " of " + thousands(total));
             },
-        .keep = bundles.keep()};
+        .keep = self_test_ ? bundles.keep() : announced(console, bundles.keep())};
     const auto open = [&]() -> std::unique_ptr<ModelFile> {
       return std::make_unique<GgufModelFile>(opened.gguf());
     };
