@@ -34,7 +34,7 @@ class NameIndex {
     std::string_view name;
     std::uint32_t index;
   };
-  static bool before(const Entry& a, const Entry& b);
+  struct Before;
   void add(std::string_view name);
   void sort();
 

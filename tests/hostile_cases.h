@@ -25,7 +25,7 @@ struct HostileCase {
 inline void PrintTo(const HostileCase& c, std::ostream* out) { *out << c.number << " " << c.name; }
 
 // The valid file that all others differ from: a qwen2 model of one layer, width 32, with tokenizer
-// and template, about 40 KiB.
+// and template, about 20 KiB.
 GgufWriter valid_model();
 
 // Single-byte pairs "0", "1" ... after the others.

@@ -3,7 +3,6 @@
 #include <optional>
 #include <string_view>
 
-#include "tests/fixtures/tiny_model.h"
 #include "tests/hostile_cases.h"
 
 namespace qwen::testing {
@@ -262,17 +261,6 @@ std::vector<HostileCase> data_cases() {
 }
 
 }  // namespace
-
-GgufWriter valid_model() {
-  static const GgufWriter model = fixtures::tiny_model({.dtype = DType::kQ8_0,
-                                                        .n_layers = 1,
-                                                        .n_heads = 2,
-                                                        .n_kv_heads = 1,
-                                                        .head_dim = 16,
-                                                        .ffn_dim = 32,
-                                                        .outliers = false});
-  return model;
-}
 
 void add_tiny_keys(GgufWriter& w, std::uint64_t n) {
   for (std::uint64_t i = 0; i < n; ++i) w.pairs.push_back({std::to_string(i), 0, Bytes(1)});

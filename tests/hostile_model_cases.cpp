@@ -205,14 +205,14 @@ std::vector<HostileCase> tokenizer_cases() {
          w.set_array(tokens, texts);
        }),
        "bad_token_type", types},
-      {83, "not_in_byte_alphabet", with_strings(tokens, [](auto& t) { t[300] = "\xff\xfe"; }),
+      {83, "not_in_byte_alphabet", with_strings(tokens, [](auto& t) { t[260] = "\xff\xfe"; }),
        "not_in_byte_alphabet", tokens},
       {83, "byte_without_token", with_strings(tokens, [](auto& t) { t[65] = "abc"; }),
        "missing_byte_token", tokens},
       {83, "type_7", types_of(n, 7), "bad_token_type", types},
-      {84, "duplicate_token", with_strings(tokens, [](auto& t) { t[300] = t[299]; }),
+      {84, "duplicate_token", with_strings(tokens, [](auto& t) { t[260] = t[259]; }),
        "duplicate_token", tokens},
-      {84, "empty_token", with_strings(tokens, [](auto& t) { t[300] = ""; }), "empty_token",
+      {84, "empty_token", with_strings(tokens, [](auto& t) { t[260] = ""; }), "empty_token",
        tokens},
   };
 }
