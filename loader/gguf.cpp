@@ -6,7 +6,7 @@
 #include <cassert>
 #include <utility>
 
-#include "loader/checked.h"
+#include "core/checked.h"
 #include "loader/reader.h"
 #include "loader/tensor_directory.h"
 #include "loader/text.h"

@@ -5,8 +5,8 @@
 #include <numeric>
 #include <string>
 
+#include "core/checked.h"
 #include "core/dtype.h"
-#include "loader/checked.h"
 #include "loader/text.h"
 
 namespace qwen {

@@ -33,6 +33,7 @@ for tensor in reader.tensors:
 REASONS = {
     "bad_alignment": "takes any alignment but 0",
     "bad_bool": "takes any byte other than 0 for true",
+    "bad_dimension": "takes empty tensors",
     "bad_key": "keys may have any characters",
     "bad_merge": "does not look at the tokenizer",
     "bad_split": "does not look at split keys",
@@ -50,7 +51,6 @@ REASONS = {
     "missing_byte_token": "does not look at the tokenizer",
     "missing_key": "does not look at hyper-parameters",
     "missing_tensor": "knows no architecture",
-    "not_in_byte_alphabet": "does not look at the tokenizer",
     "split_file": "does not look at split keys",
     "string_too_large": "has no limits of its own",
     "template_limit": "does not render",
@@ -61,8 +61,8 @@ REASONS = {
     "tensor_gap": "reads tensors wherever they are said to lie",
     "tensor_name_too_long": "has no limits of its own",
     "tensor_overlap": "reads tensors wherever they are said to lie",
+    "tensor_out_of_range": "wraps the offset: it reads tensors wherever they are said to lie",
     "token_id_out_of_range": "does not look at the tokenizer",
-    "too_many_keys": "has no limits of its own",
     "trailing_data": "does not look at what follows the tensors",
     "unknown_tensor": "knows no architecture",
     "unknown_token_in_merge": "does not look at the tokenizer",
@@ -76,7 +76,11 @@ REASONS = {
     "wrong_type": "takes any type",
 }
 # Files that the loader accepts and gguf-py does not.
-STRICTER = {}
+STRICTER = {
+    "valid_unknown_keys": "decodes all strings as UTF-8; the loader does not read what it does not use",
+}
+# A million pairs and more, for which gguf-py needs minutes.
+TOO_SLOW = ("valid_a_million_keys", "keys_above_the_limit")
 
 
 def limit_memory():
@@ -106,6 +110,9 @@ def main():
         print("| file | loader | gguf-py | why |\n| --- | --- | --- | --- |")
         for line in report.splitlines():
             name, code = line.split("\t")[:2]
+            if name in TOO_SLOW:
+                print(f"| {name} | {code or 'accepted'} | not asked | gguf-py needs minutes |")
+                continue
             theirs = refusal(pathlib.Path(folder) / f"{name}.gguf")
             counts[(not code, not theirs)] += 1
             if bool(code) == bool(theirs):

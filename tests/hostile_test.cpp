@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <cctype>
 #include <fstream>
+#include <limits>
 #include <map>
 #include <string>
 
-#include "loader/vocabulary.h"
+#include "core/kv_cache.h"
+#include "loader/scan.h"
 #include "tests/allocation_peak.h"
 #include "tests/error_of.h"
 #include "tests/hostile_cases.h"
@@ -112,6 +114,34 @@ TEST(HostileList, AMillionTinyKeysAreLoaded) {
   const Gguf gguf = Gguf::parse(from_memory(file, "file.gguf"));
   EXPECT_NE(gguf.find("999999"), nullptr);
   EXPECT_EQ(gguf.find("1000000"), nullptr);
+}
+
+// Case 97: a scan that is asked for names what a load accepts.
+TEST(HostileList, AScanNamesTheBlockThatIsNotFinite) {
+  const auto scan = [](const ValidCase& c) {
+    return find_not_finite(Gguf::parse(from_memory(c.file(), "file.gguf")));
+  };
+  for (const ValidCase& c : valid_cases()) {
+    const auto found = scan(c);
+    ASSERT_EQ(found.has_value(), c.name == "scale_not_a_number") << c.name;
+    if (!found) continue;
+    EXPECT_EQ(found->tensor, "blk.0.attn_q.weight");
+    EXPECT_EQ(found->block, 1);
+  }
+}
+
+// Case 96.
+TEST(HostileList, TheSizeOfACacheCannotWrap) {
+  KvCacheShape shape{.n_layers = 512,
+                     .n_kv_heads = 1 << 20,
+                     .head_dim = 256,
+                     .n_seqs = 1 << 10,
+                     .ctx = 1 << 30,
+                     .dtype = DType::kF32};
+  EXPECT_EQ(shape.bytes(), std::size_t{std::numeric_limits<std::int64_t>::max()});
+  shape = {
+      .n_layers = 2, .n_kv_heads = 1, .head_dim = 16, .n_seqs = 3, .ctx = 1, .dtype = DType::kF32};
+  EXPECT_EQ(shape.bytes(), std::size_t{2} * 2 * 3 * KvCache::kPageTokens * 16 * 4);
 }
 
 }  // namespace
