@@ -6,6 +6,7 @@
 
 #include "tests/fuzz/target.h"
 
+// NOLINTBEGIN(readability-identifier-naming): the names are libFuzzer's
 extern "C" std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size, std::size_t max_size);
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -23,3 +24,4 @@ extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t s
   if (!out.empty()) std::memcpy(data, out.data(), out.size());
   return out.size();
 }
+// NOLINTEND(readability-identifier-naming)
