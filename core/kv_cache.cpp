@@ -1,14 +1,18 @@
 #include "core/kv_cache.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 
+#include "core/checked.h"
 #include "core/error.h"
 
 namespace qwen {
 namespace {
 
 constexpr std::int32_t kNoPage = -1;
+// What no memory holds, and what still leaves room to add the bytes of something else.
+constexpr std::uint64_t kTooManyBytes = INT64_MAX;
 // All bytes 0xff are a not-a-number both as F32 and as F16.
 constexpr std::uint8_t kPoisonByte = 0xff;
 
@@ -19,8 +23,10 @@ std::int64_t KvCacheShape::pages_per_seq() const {
 }
 
 std::size_t KvCacheShape::bytes() const {
-  return 2 * n_layers * n_seqs * pages_per_seq() *
-         bytes_of(dtype, n_kv_heads * KvCache::kPageTokens * head_dim);
+  const auto u64 = [](std::int64_t n) { return static_cast<std::uint64_t>(n); };
+  const std::size_t page = bytes_of(dtype, n_kv_heads * KvCache::kPageTokens * head_dim);
+  const Checked bytes = Checked(2) * u64(n_layers) * u64(n_seqs) * u64(pages_per_seq()) * page;
+  return bytes.fits(kTooManyBytes) ? bytes.value() : kTooManyBytes;
 }
 
 KvCache::KvCache(Backend& backend, const KvCacheShape& shape, bool poison)

@@ -17,7 +17,8 @@ struct KvCacheShape {
   DType dtype = DType::kF32;
 
   std::int64_t pages_per_seq() const;
-  std::size_t bytes() const;  // keys and values of all layers and sequences
+  // Keys and values of all layers and sequences; 2^63 - 1 where that is more.
+  std::size_t bytes() const;
 };
 
 class KvCache {

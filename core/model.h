@@ -40,6 +40,10 @@ class Model {
   virtual ~Model() = default;
   virtual const ModelShape& shape() const = 0;
 
+  // Throws Error if weights that are used in the file's own memory were changed or lost since they
+  // were loaded. Cheap enough to be asked for each token.
+  virtual void check_weights() const {}
+
   // Issues the ops of one step to `backend`: writes the step's keys and values to `kv` and returns
   // the logits (n_rows, n_vocab) F32. Scratch and result come from `arena`. Only the first
   // `n_layers` layers are run.

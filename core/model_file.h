@@ -38,6 +38,9 @@ class ModelFile {
 
   // Throws an Error naming a tensor that nobody took.
   virtual void check_all_taken() const = 0;
+
+  // Throws an Error if the memory of the weights is no longer what it was when the file was opened.
+  virtual void check_unchanged() const {}
 };
 
 }  // namespace qwen

@@ -155,6 +155,7 @@ Tensor Session::step(std::span<const TokenInput> tokens) {
         model_.forward(backend_, bind(n_tokens, n_rows, decode), kv_, arena_, options_.n_layers);
   }
   backend_.execute(plan);
+  model_.check_weights();
   return logits_;
 }
 
@@ -259,6 +260,7 @@ std::vector<std::int32_t> Session::take() {
   Choice choice = std::move(queue_.front());
   queue_.pop_front();
   backend_.wait(choice.read);
+  model_.check_weights();
   const auto is_row = [](const TokenInput& t) { return t.wants_logits; };
   const auto n_rows = std::count_if(choice.input.begin(), choice.input.end(), is_row);
   std::vector<std::int32_t> ids(n_rows);

@@ -4,10 +4,9 @@
 #include <array>
 #include <bit>
 #include <cassert>
-#include <numeric>
 #include <utility>
 
-#include "loader/checked.h"
+#include "core/checked.h"
 #include "loader/reader.h"
 #include "loader/tensor_directory.h"
 #include "loader/text.h"
@@ -19,6 +18,7 @@ constexpr std::string_view kMagic = "GGUF";
 constexpr std::uint64_t kHeaderBytes = 24;
 constexpr std::uint64_t kMinPairBytes = 13;  // empty key, type, one-byte value
 constexpr std::uint64_t kMinInfoBytes = 32;  // empty name, one dimension
+constexpr std::uint64_t kReservedKeys = 4096;
 
 // Refuses a count from the header that the rest of the file cannot hold, before anything is
 // reserved.
@@ -63,12 +63,12 @@ bool read_bool(Reader& reader) {
 // Walks the strings of an array, so that later readers need no checks.
 void skip_strings(Reader& reader, std::uint64_t count, std::uint64_t start) {
   for (std::uint64_t i = 0; i < count; ++i) {
-    reader.string("array element", gguf_limits::kValueBytes);
-    if (reader.pos() - start > gguf_limits::kValueBytes) {
+    reader.set_element(i);
+    reader.string("string", gguf_limits::kStringBytes);
+    if (reader.pos() - start > gguf_limits::kArrayBytes) {
       throw reader.refusal("array_too_large",
                            "array of " + std::to_string(count) + " strings passes the limit of " +
-                               human_bytes(gguf_limits::kValueBytes) + " at element " +
-                               std::to_string(i),
+                               human_bytes(gguf_limits::kArrayBytes),
                            start);
     }
   }
@@ -94,18 +94,21 @@ GgufArray read_array(Reader& reader, std::span<const std::byte> file) {
         "array_past_end",
         what + " values does not fit: the file has " + human_bytes(reader.left()) + " left", start);
   }
-  if (!size.fits(gguf_limits::kValueBytes) ||
+  if (!size.fits(gguf_limits::kArrayBytes) ||
       (strings && array.count > gguf_limits::kArrayStrings)) {
     throw reader.refusal("array_too_large",
                          what + " values passes the limit of " +
-                             human_bytes(gguf_limits::kValueBytes) + " or " +
+                             human_bytes(gguf_limits::kArrayBytes) + " or " +
                              std::to_string(gguf_limits::kArrayStrings) + " strings",
                          start);
   }
   if (strings) {
     skip_strings(reader, array.count, start);
   } else if (array.type == ValueType::kBool) {
-    for (std::uint64_t i = 0; i < array.count; ++i) read_bool(reader);
+    for (std::uint64_t i = 0; i < array.count; ++i) {
+      reader.set_element(i);
+      read_bool(reader);
+    }
   } else {
     reader.take(size.value(), what);
   }
@@ -132,7 +135,7 @@ GgufValue read_value(Reader& reader, std::span<const std::byte> file) {
     case ValueType::kBool:
       return read_bool(reader);
     case ValueType::kString:
-      return reader.string("string", gguf_limits::kValueBytes);
+      return reader.string("string", gguf_limits::kStringBytes);
     case ValueType::kArray:
       return read_array(reader, file);
     case ValueType::kU64:
@@ -164,18 +167,27 @@ std::optional<std::int64_t> as_integer(const GgufValue& value) {
 Gguf Gguf::parse(std::shared_ptr<const Source> source) {
   Gguf gguf;
   gguf.source_ = std::move(source);
-  Reader reader(gguf.source_->bytes(), gguf.source_->name());
-  gguf.read_header(reader);
-  gguf.read_metadata(reader);
-  gguf.check_keys();
-  gguf.read_alignment();
-  gguf.check_not_split();
-  TensorDirectory directory =
-      read_tensor_directory(reader, *gguf.source_, gguf.n_tensors_, gguf.alignment_);
-  gguf.tensors_ = std::move(directory.tensors);
-  gguf.by_name_ = std::move(directory.by_name);
-  gguf.data_offset_ = directory.data_offset;
+  try {
+    gguf.read();
+  } catch (const Error&) {
+    gguf.source_->check_unchanged();  // the cause, where the file was cut while it was read
+    throw;
+  }
+  gguf.source_->check_unchanged();
   return gguf;
+}
+
+void Gguf::read() {
+  Reader reader(source_->bytes(), source_->name());
+  read_header(reader);
+  read_metadata(reader);
+  check_keys();
+  read_alignment();
+  check_not_split();
+  TensorDirectory directory = read_tensor_directory(reader, *source_, n_tensors_, alignment_);
+  tensors_ = std::move(directory.tensors);
+  by_name_ = std::move(directory.by_name);
+  data_offset_ = directory.data_offset;
 }
 
 void Gguf::read_header(Reader& reader) {
@@ -220,9 +232,9 @@ void Gguf::read_header(Reader& reader) {
 }
 
 void Gguf::read_metadata(Reader& reader) {
-  metadata_.reserve(n_keys_);
+  metadata_.reserve(std::min(n_keys_, kReservedKeys));  // the count alone must not cost memory
   for (std::uint64_t i = 0; i < n_keys_; ++i) {
-    reader.set_place({.section = "metadata", .item = "metadata key " + std::to_string(i)});
+    reader.set_place({.section = "metadata", .item = "metadata key", .number = i});
     const std::uint64_t start = reader.pos();
     const auto key = reader.string("key", gguf_limits::kKeyBytes, "key_too_long");
     reader.set_key(key);
@@ -240,21 +252,13 @@ void Gguf::read_metadata(Reader& reader) {
 }
 
 void Gguf::check_keys() {
-  by_key_.resize(metadata_.size());
-  std::iota(by_key_.begin(), by_key_.end(), 0u);
-  // The index breaks ties, so that the later one of two equal keys is the duplicate.
-  std::sort(by_key_.begin(), by_key_.end(), [&](std::uint32_t a, std::uint32_t b) {
-    return std::pair(metadata_[a].key, a) < std::pair(metadata_[b].key, b);
-  });
-  for (std::size_t i = 1; i < by_key_.size(); ++i) {
-    const MetadataEntry& entry = metadata_[by_key_[i]];
-    const MetadataEntry& before = metadata_[by_key_[i - 1]];
-    if (entry.key == before.key) {
-      throw refusal(entry, "duplicate_key",
-                    "occurs twice, at offsets " + std::to_string(before.offset) + " and " +
-                        std::to_string(entry.offset));
-    }
-  }
+  by_key_ = NameIndex(metadata(), [](const MetadataEntry& entry) { return entry.key; });
+  const auto duplicate = by_key_.find_duplicate();
+  if (!duplicate) return;
+  const MetadataEntry& entry = metadata_[duplicate->second];
+  throw refusal(entry, "duplicate_key",
+                "occurs twice, at offsets " + std::to_string(metadata_[duplicate->first].offset) +
+                    " and " + std::to_string(entry.offset));
 }
 
 void Gguf::read_alignment() {
@@ -295,17 +299,13 @@ void Gguf::check_not_split() const {
 }
 
 const MetadataEntry* Gguf::find(std::string_view key) const {
-  const auto at = std::lower_bound(
-      by_key_.begin(), by_key_.end(), key,
-      [&](std::uint32_t index, std::string_view wanted) { return metadata_[index].key < wanted; });
-  return at != by_key_.end() && metadata_[*at].key == key ? &metadata_[*at] : nullptr;
+  const auto index = by_key_.find(key);
+  return index ? &metadata_[*index] : nullptr;
 }
 
 const TensorInfo* Gguf::find_tensor(std::string_view name) const {
-  const auto at = std::lower_bound(
-      by_name_.begin(), by_name_.end(), name,
-      [&](std::uint32_t index, std::string_view wanted) { return tensors_[index].name < wanted; });
-  return at != by_name_.end() && tensors_[*at].name == name ? &tensors_[*at] : nullptr;
+  const auto index = by_name_.find(name);
+  return index ? &tensors_[*index] : nullptr;
 }
 
 Error Gguf::wrong_type(const MetadataEntry& entry, std::string_view expected) const {

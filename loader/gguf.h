@@ -17,17 +17,19 @@
 #include "core/error.h"
 #include "core/tensor.h"
 #include "loader/gguf_value.h"
+#include "loader/name_index.h"
 #include "loader/source.h"
 
 namespace qwen {
 
 // Above what any real file holds, low enough that a hostile one costs neither time nor memory.
 namespace gguf_limits {
-inline constexpr std::uint64_t kKeys = 65'536;
+inline constexpr std::uint64_t kKeys = 1 << 20;
 inline constexpr std::uint64_t kTensors = 65'536;
 inline constexpr std::uint64_t kKeyBytes = 64 << 10;
 inline constexpr std::uint64_t kTensorNameBytes = 63;
-inline constexpr std::uint64_t kValueBytes = 64 << 20;  // one string or array
+inline constexpr std::uint64_t kStringBytes = 16 << 20;
+inline constexpr std::uint64_t kArrayBytes = 64 << 20;
 inline constexpr std::uint64_t kArrayStrings = 4 << 20;
 inline constexpr std::uint64_t kMetadataBytes = 256 << 20;
 inline constexpr std::uint32_t kMinAlignment =
@@ -50,10 +52,10 @@ struct TensorInfo {
 
 class Gguf {
  public:
-  // Reads and validates header, metadata and tensor directory in time linear in their bytes. Throws
-  // an Error (Exit::kModel) with file, code, and at least one of offset, key, tensor. The Gguf
-  // shares the Source; all views live as long as it does. Immutable afterwards: safe to read from
-  // many threads.
+  // Reads and validates header, metadata and tensor directory in time n log n of their bytes.
+  // Throws an Error (Exit::kModel) with file, code, and at least one of offset, key, tensor;
+  // file_changed if the file was written meanwhile. The Gguf shares the Source; all views live as
+  // long as it does. Immutable afterwards: safe to read from many threads.
   static Gguf parse(std::shared_ptr<const Source> source);
 
   std::uint32_t version() const { return version_; }
@@ -97,6 +99,7 @@ class Gguf {
 
  private:
   Gguf() = default;
+  void read();
   void read_header(class Reader& reader);
   void read_metadata(class Reader& reader);
   void check_keys();
@@ -111,10 +114,8 @@ class Gguf {
   std::uint64_t data_offset_ = 0;
   std::vector<MetadataEntry> metadata_;
   std::vector<TensorInfo> tensors_;
-  // Indices in the order of keys and names. Sorted instead of hashed: a file cannot be crafted to
-  // make it quadratic, and lookups happen only while loading.
-  std::vector<std::uint32_t> by_key_;
-  std::vector<std::uint32_t> by_name_;
+  NameIndex by_key_;
+  NameIndex by_name_;
 };
 
 }  // namespace qwen

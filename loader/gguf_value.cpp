@@ -1,6 +1,9 @@
 #include "loader/gguf_value.h"
 
 #include <array>
+#include <string>
+
+#include "core/error.h"
 
 namespace qwen {
 namespace {
@@ -35,14 +38,21 @@ std::vector<std::string_view> GgufArray::strings() const {
   assert(type == ValueType::kString);
   std::vector<std::string_view> views;
   views.reserve(count);
-  const std::byte* at = bytes.data();
-  for (std::uint64_t i = 0; i < count;
-       ++i) {  // the lengths were validated when the file was parsed
-    std::uint64_t length;
-    std::memcpy(&length, at, sizeof length);
-    at += sizeof length;
-    views.emplace_back(reinterpret_cast<const char*>(at), length);
-    at += length;
+  std::span<const std::byte> left = bytes;
+  for (std::uint64_t i = 0; i < count; ++i) {
+    std::uint64_t length = 0;
+    if (left.size() >= sizeof length) std::memcpy(&length, left.data(), sizeof length);
+    // The lengths were validated when the file was parsed, but the file may be another one by now.
+    if (left.size() < sizeof length || length > left.size() - sizeof length) {
+      throw Error({.exit = Exit::kModel,
+                   .code = "file_changed",
+                   .message = "file was changed while it was open: string " + std::to_string(i) +
+                              " of an array no longer fits into it",
+                   .hint = "wait until the download or conversion has ended"});
+    }
+    const std::byte* text = left.data() + sizeof length;
+    views.emplace_back(reinterpret_cast<const char*>(text), length);
+    left = left.subspan(sizeof length + length);
   }
   return views;
 }

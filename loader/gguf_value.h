@@ -43,6 +43,7 @@ struct GgufArray {
   std::span<const std::byte> bytes = {};  // the elements as they lie in the file, not aligned
 
   // The elements of a string array, in one pass; the views live as long as the file's Source.
+  // Throws Error (file_changed) if they no longer fit.
   std::vector<std::string_view> strings() const;
 
   // A copy of the elements of an array of numbers; T must be the C++ type of `type`.

@@ -39,9 +39,12 @@ std::string_view Reader::string(std::string_view what, std::uint64_t max_bytes,
 
 Error Reader::refusal(std::string code, const std::string& message, std::uint64_t offset,
                       std::string hint) const {
-  std::string subject = place_.item;
+  std::string subject;
+  if (!place_.item.empty())
+    subject = std::string(place_.item) + " " + std::to_string(place_.number);
   if (!place_.key.empty()) subject = "metadata key '" + printable(place_.key) + "'";
   if (!place_.tensor.empty()) subject = printable(place_.tensor);
+  if (place_.element) subject += ", element " + std::to_string(*place_.element);
   return Error({.exit = Exit::kModel,
                 .code = std::move(code),
                 .message = subject.empty() ? message : subject + ": " + message,

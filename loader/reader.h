@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,10 +19,12 @@ class Reader {
  public:
   // What is being read, for messages. The views must outlive the reading of the item.
   struct Place {
-    std::string_view section;  // "header", "metadata", "tensor_info": the end of error codes
-    std::string item = {};     // "key 12", "tensor 3"
+    std::string_view section;    // "header", "metadata", "tensor_info": the end of error codes
+    std::string_view item = {};  // "metadata key", "tensor", as long as its name is not known
+    std::uint64_t number = 0;    // of the item
     std::string_view key = {};
     std::string_view tensor = {};
+    std::optional<std::uint64_t> element = {};  // of an array
   };
 
   Reader(std::span<const std::byte> bytes, std::string file)
@@ -29,10 +32,11 @@ class Reader {
 
   std::uint64_t pos() const { return pos_; }
   std::uint64_t left() const { return bytes_.size() - pos_; }
-  void set_place(Place place) { place_ = std::move(place); }
+  void set_place(const Place& place) { place_ = place; }
   // Once the name of the item is known: messages carry it.
   void set_key(std::string_view key) { place_.key = key; }
   void set_tensor(std::string_view tensor) { place_.tensor = tensor; }
+  void set_element(std::uint64_t index) { place_.element = index; }
 
   // A number of `what`; throws truncated_<section> where the file ends before it does.
   template <class T>

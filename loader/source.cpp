@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "loader/guarded_range.h"
 
 namespace qwen {
 namespace {
@@ -59,12 +60,26 @@ void check_regular(const std::string& path, const struct stat& status) {
   }
 }
 
+class Mapping {
+ public:
+  explicit Mapping(std::span<const std::byte> bytes) : bytes_(bytes) {}
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+  ~Mapping() { munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size()); }
+
+ private:
+  std::span<const std::byte> bytes_;
+};
+
 class MappedFile : public Source {
  public:
   MappedFile(FileDescriptor file, const struct stat& opened, std::span<const std::byte> bytes,
              const std::string& path)
-      : Source(bytes, path), file_(std::move(file)), opened_(opened) {}
-  ~MappedFile() override { munmap(const_cast<std::byte*>(bytes().data()), bytes().size()); }
+      : Source(bytes, path),
+        file_(std::move(file)),
+        opened_(opened),
+        mapping_(bytes),
+        guard_(bytes) {}
 
   void prefetch() const override {
     // Advice only: where it is refused, pages arrive when they are touched.
@@ -76,7 +91,7 @@ class MappedFile : public Source {
     const bool same = fstat(file_.value(), &now) == 0 && now.st_size == opened_.st_size &&
                       now.st_mtim.tv_sec == opened_.st_mtim.tv_sec &&
                       now.st_mtim.tv_nsec == opened_.st_mtim.tv_nsec;
-    if (!same) {
+    if (!same || guard_.lost()) {
       throw refusal(name(), "file_changed",
                     "file was changed while it was open: it had " +
                         std::to_string(opened_.st_size) + " bytes, now " +
@@ -88,6 +103,8 @@ class MappedFile : public Source {
  private:
   FileDescriptor file_;
   struct stat opened_;
+  Mapping mapping_;
+  GuardedRange guard_;
 };
 
 class Memory : public Source {

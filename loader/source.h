@@ -26,8 +26,8 @@ class Source {
   virtual void prefetch() const {}
 
   // Throws an Error (file_changed) if the file on disk was written, cut or extended since it was
-  // opened. A page that is read after the file was cut kills the process with SIGBUS, so callers
-  // that are about to read for long ask first. No effect on memory.
+  // opened. Pages that a cut file no longer has read as zeros, so whoever has read a mapped file
+  // asks before the result is used. No effect on memory.
   virtual void check_unchanged() const {}
 
  protected:

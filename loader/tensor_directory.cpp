@@ -5,8 +5,8 @@
 #include <numeric>
 #include <string>
 
+#include "core/checked.h"
 #include "core/dtype.h"
-#include "loader/checked.h"
 #include "loader/text.h"
 
 namespace qwen {
@@ -63,7 +63,7 @@ std::string ne_string(const std::array<std::uint64_t, Tensor::kMaxRank>& ne, std
 // A shape and type whose byte count is known to fit; the data pointer is set once the data section
 // is.
 TensorInfo read_info(Reader& reader, std::uint64_t index, std::uint32_t alignment) {
-  reader.set_place({.section = "tensor_info", .item = "tensor " + std::to_string(index)});
+  reader.set_place({.section = "tensor_info", .item = "tensor", .number = index});
   const std::uint64_t start = reader.pos();
   TensorInfo info{};
   info.name = reader.string("tensor name", gguf_limits::kTensorNameBytes, "tensor_name_too_long");
@@ -141,13 +141,11 @@ TensorInfo read_info(Reader& reader, std::uint64_t index, std::uint32_t alignmen
   return info;
 }
 
-// Indices sorted by a property of the tensors; the index itself breaks ties.
-template <class Property>
-std::vector<std::uint32_t> sorted_by(const std::vector<TensorInfo>& tensors, Property property) {
+std::vector<std::uint32_t> sorted_by_offset(const std::vector<TensorInfo>& tensors) {
   std::vector<std::uint32_t> order(tensors.size());
   std::iota(order.begin(), order.end(), 0u);
   std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
-    return std::pair(property(tensors[a]), a) < std::pair(property(tensors[b]), b);
+    return std::pair(tensors[a].offset, a) < std::pair(tensors[b].offset, b);
   });
   return order;
 }
@@ -166,7 +164,7 @@ class Tiling {
     const TensorInfo* before = nullptr;
     Checked cursor(0);  // where the next tensor must begin, from the start of the data section
     Checked end(data_offset_);
-    for (const std::uint32_t index : sorted_by(tensors, [](const auto& t) { return t.offset; })) {
+    for (const std::uint32_t index : sorted_by_offset(tensors)) {
       const TensorInfo& t = tensors[index];
       if (t.offset < cursor.value()) {
         throw refusal(t, "tensor_overlap",
@@ -271,17 +269,15 @@ TensorDirectory read_tensor_directory(Reader& reader, const Source& source, std:
   for (std::uint64_t i = 0; i < n_tensors; ++i) {
     directory.tensors.push_back(read_info(reader, i, alignment));
   }
-  directory.by_name = sorted_by(directory.tensors, [](const auto& t) { return t.name; });
-  for (std::size_t i = 1; i < directory.by_name.size(); ++i) {
-    const std::string_view name = directory.tensors[directory.by_name[i]].name;
-    if (name == directory.tensors[directory.by_name[i - 1]].name) {
-      reader.set_place({.section = "tensor_info", .tensor = name});
-      throw reader.refusal("duplicate_tensor",
-                           "two tensors have this name, numbers " +
-                               std::to_string(directory.by_name[i - 1]) + " and " +
-                               std::to_string(directory.by_name[i]),
-                           reader.pos());
-    }
+  directory.by_name = NameIndex(std::span<const TensorInfo>(directory.tensors),
+                                [](const TensorInfo& t) { return t.name; });
+  if (const auto duplicate = directory.by_name.find_duplicate()) {
+    reader.set_place(
+        {.section = "tensor_info", .tensor = directory.tensors[duplicate->first].name});
+    throw reader.refusal("duplicate_tensor",
+                         "two tensors have this name, numbers " + std::to_string(duplicate->first) +
+                             " and " + std::to_string(duplicate->second),
+                         reader.pos());
   }
 
   // The padding may be absent where no data follows.

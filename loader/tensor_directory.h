@@ -11,8 +11,8 @@
 namespace qwen {
 
 struct TensorDirectory {
-  std::vector<TensorInfo> tensors;     // in the order of the file
-  std::vector<std::uint32_t> by_name;  // indices, sorted by name
+  std::vector<TensorInfo> tensors;  // in the order of the file
+  NameIndex by_name;
   std::uint64_t data_offset = 0;
 };
 

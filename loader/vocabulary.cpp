@@ -131,6 +131,15 @@ TokenizerData read_tokenizer(const Gguf& gguf) {
   return data;
 }
 
+void check_vocabulary_size(const Gguf& gguf, const TokenizerData& data, std::int64_t n_rows) {
+  const auto n_tokens = static_cast<std::int64_t>(data.tokens.size());
+  if (data.model == "no_vocab" || n_tokens == n_rows) return;
+  throw gguf.refusal(*gguf.find(kTokens), "vocabulary_size",
+                     "expected one token for each of the " + std::to_string(n_rows) +
+                         " rows of the embedding, got " + std::to_string(n_tokens),
+                     "the file is damaged or was made by a faulty converter");
+}
+
 SamplingDefaults read_sampling_defaults(const Gguf& gguf) {
   return {.temp = read_sampling(gguf, "temp"),
           .top_p = read_sampling(gguf, "top_p"),

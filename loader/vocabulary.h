@@ -30,6 +30,10 @@ inline constexpr std::uint64_t kMaxTemplateBytes = 1 << 20;
 // lengths that disagree, a special id outside the vocabulary, an unknown tokenizer model.
 TokenizerData read_tokenizer(const Gguf& gguf);
 
+// Throws an Error (vocabulary_size) unless the model has one row of embedding for each token; a
+// file without a vocabulary may have any number of rows.
+void check_vocabulary_size(const Gguf& gguf, const TokenizerData& data, std::int64_t n_rows);
+
 // general.sampling.*: what the file suggests. Absent keys are empty.
 struct SamplingDefaults {
   std::optional<float> temp, top_p, min_p, penalty_repeat;

@@ -49,6 +49,8 @@ Tensor GgufModelFile::take(std::string_view name, std::initializer_list<std::int
   return info.tensor;
 }
 
+void GgufModelFile::check_unchanged() const { gguf_.source()->check_unchanged(); }
+
 void GgufModelFile::check_all_taken() const {
   const auto left = std::find(taken_.begin(), taken_.end(), false);
   if (left == taken_.end()) return;

@@ -81,11 +81,25 @@ void append_center(const Tensor& bias, const std::vector<float>& inv_freq,
   }
 }
 
+// Layers of which the file has anything; the tensors themselves are asked for when they are taken.
+std::uint32_t layers_present(const ModelFile& file) {
+  std::uint32_t n = 0;
+  const auto has = [&](const char* name) {
+    return file.has_tensor("blk." + std::to_string(n) + name);
+  };
+  while (n < kMaxLayers && (has(".attn_norm.weight") || has(".attn_q.weight"))) ++n;
+  return n;
+}
+
 }  // namespace
 
 void Qwen2::read_config(const ModelFile& file) {
   shape_.arch = "qwen2";
   shape_.n_layers = in_range(file, "qwen2.block_count", 1, kMaxLayers);
+  if (const std::uint32_t present = layers_present(file); shape_.n_layers > present) {
+    bad_value("qwen2.block_count", std::to_string(shape_.n_layers),
+              "the " + std::to_string(present) + " layers that the file has");
+  }
   shape_.context_length = in_range(file, "qwen2.context_length", 1, kMaxContext);
   shape_.dim = in_range(file, "qwen2.embedding_length", 1, kMaxWidth);
   shape_.ffn_dim = in_range(file, "qwen2.feed_forward_length", 1, kMaxWidth);
@@ -112,8 +126,11 @@ void Qwen2::read_config(const ModelFile& file) {
               "a multiple of head_count " + std::to_string(shape_.n_heads));
   }
   if (shape_.head_dim < 2 || shape_.head_dim > kMaxHeadDim || shape_.head_dim % 2 != 0) {
+    const bool given = file.find_u32("qwen2.attention.key_length").has_value();
+    const std::string bounds = "a head_dim that is even and 2 to " + std::to_string(kMaxHeadDim);
+    if (given) bad_value("qwen2.attention.key_length", std::to_string(shape_.head_dim), bounds);
     bad_value("qwen2.attention.head_count", std::to_string(shape_.n_heads),
-              "a head_dim that is even and at most 256, not " + std::to_string(shape_.head_dim));
+              bounds + ", not " + std::to_string(shape_.head_dim));
   }
   if (const auto rotated = file.find_u32("qwen2.rope.dimension_count");
       rotated.value_or(shape_.head_dim) != shape_.head_dim) {
@@ -182,7 +199,9 @@ Qwen2::Qwen2(ModelFile& file, Backend& backend) {
   const std::vector<float> inv_freq = inverse_frequencies(shape_.head_dim, rope_base_);
   std::vector<float> centers;  // (n_layers, n_kv_heads, head_dim)
 
-  embed_ = take("token_embd.weight", {shape_.n_vocab, dim});
+  const Tensor embedding = read("token_embd.weight", {shape_.n_vocab, dim});
+  embed_ = backend.place_weight(embedding);
+  if (embed_.data == embedding.data) file_ = &file;
   for (std::int64_t i = 0; i < shape_.n_layers; ++i) {
     const std::string blk = "blk." + std::to_string(i) + ".";
     Layer l;
@@ -205,12 +224,17 @@ Qwen2::Qwen2(ModelFile& file, Backend& backend) {
   output_norm_ = take_f32("output_norm.weight", dim);
   head_ = file.has_tensor("output.weight") ? take("output.weight", {shape_.n_vocab, dim}) : embed_;
   file.check_all_taken();
+  file.check_unchanged();
   inv_freq_ = place_table(backend, inv_freq);
   const Tensor placed =
       place_table(backend, centers).reshape({shape_.n_layers, shape_.n_kv_heads, shape_.head_dim});
   for (std::int64_t i = 0; i < shape_.n_layers; ++i) {
     layers_[i].k_center = placed.slice(i, i + 1).reshape({shape_.n_kv_heads, shape_.head_dim});
   }
+}
+
+void Qwen2::check_weights() const {
+  if (file_ != nullptr) file_->check_unchanged();
 }
 
 Tensor Qwen2::place_table(Backend& backend, const std::vector<float>& table) {

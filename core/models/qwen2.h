@@ -14,6 +14,7 @@ class Qwen2 : public Model {
   Qwen2(ModelFile& file, Backend& backend);
 
   const ModelShape& shape() const override { return shape_; }
+  void check_weights() const override;
   Tensor forward(Backend& backend, const Step& step, const KvCache& kv, Arena& arena,
                  std::int64_t n_layers) const override;
 
@@ -33,6 +34,7 @@ class Qwen2 : public Model {
   // A constant (n) F32 in the backend's memory, kept in tables_.
   Tensor place_table(Backend& backend, const std::vector<float>& table);
 
+  const ModelFile* file_ = nullptr;  // where the weights still lie; null if they were copied
   ModelShape shape_;
   float eps_ = 0;
   float rope_base_ = 0;

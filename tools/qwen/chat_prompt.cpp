@@ -64,7 +64,13 @@ Rendered render_chat(OpenedModel& model, const Json& messages, const Json& tools
   options.eos_token = spelled(data.eos);
   const ChatTemplate chat =
       naming_file(model.path(), [&] { return ChatTemplate(std::string(*data.chat_template)); });
-  return chat.render(messages, tools, options);
+  try {
+    return chat.render(messages, tools, options);
+  } catch (Error& error) {
+    if (error.info().exit == Exit::kModel)
+      error.set_file(model.path());  // else the messages' fault
+    throw;
+  }
 }
 
 }  // namespace qwen::cli

@@ -84,17 +84,7 @@ Engine::Engine(OpenedModel& model, const ModelOptions& options, Console& console
   show_loading(model.gguf(), console);
   model_ = naming_file(model.path(), [&] { return load_model(model.file(), backend()); });
   check_gpu_layers();
-  const TokenizerData& data = model.tokenizer_data();
-  const auto n_tokens = static_cast<std::int64_t>(data.tokens.size());
-  if (model.has_tokenizer() && n_tokens != shape().n_vocab) {
-    throw Error({.exit = Exit::kModel,
-                 .code = "vocabulary_size",
-                 .message = "metadata key 'tokenizer.ggml.tokens' has " + thousands(n_tokens) +
-                            " tokens, the model has " + thousands(shape().n_vocab),
-                 .hint = "the file is damaged or was made by a faulty converter",
-                 .file = model.path(),
-                 .key = "tokenizer.ggml.tokens"});
-  }
+  check_vocabulary_size(model.gguf(), model.tokenizer_data(), shape().n_vocab);
   if (options.layers.value > shape().n_layers) {
     usage_error("--layers " + thousands(options.layers.value) + ": the model has " +
                 thousands(shape().n_layers) + " layers");

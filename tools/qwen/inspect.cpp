@@ -7,6 +7,7 @@
 #include "backends/registry.h"
 #include "core/error.h"
 #include "core/model.h"
+#include "loader/scan.h"
 #include "tools/qwen/command.h"
 #include "tools/qwen/format.h"
 #include "tools/qwen/memory.h"
@@ -179,6 +180,18 @@ std::string summary_of(OpenedModel& model, bool full) {
   return text;
 }
 
+void scan(OpenedModel& model) {
+  const auto found = find_not_finite(model.gguf());
+  if (!found) return;
+  throw Error({.exit = Exit::kModel,
+               .code = "weight_not_finite",
+               .message = found->tensor + ": block " + std::to_string(found->block) +
+                          " has a value that is not finite",
+               .hint = "the file is damaged; download or convert it again",
+               .file = model.path(),
+               .tensor = found->tensor});
+}
+
 class Inspect : public Command {
  public:
   std::string name() const override { return "inspect"; }
@@ -188,12 +201,14 @@ class Inspect : public Command {
     parser.words({"MODEL"}, model_.words, "Also reads files of models that cannot be run.");
     model_.declare_model(parser);
     parser.flag("--full", full_, "long arrays and texts uncut; all tensors");
+    parser.flag("--scan", scan_, "fail if a weight is not finite");
     output_.declare(parser);
   }
 
   void run(Console& console) override {
     output_.apply(console);
     OpenedModel model(model_.take_model(0), console);
+    if (scan_) scan(model);
     if (output_.json) {
       console.document(document(model.gguf(), full_));
     } else {
@@ -205,6 +220,7 @@ class Inspect : public Command {
   ModelOptions model_;
   OutputOptions output_;
   bool full_ = false;
+  bool scan_ = false;
 };
 
 }  // namespace

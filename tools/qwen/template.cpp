@@ -2,36 +2,14 @@
 #include "tools/qwen/chat_prompt.h"
 #include "tools/qwen/command.h"
 #include "tools/qwen/input.h"
+#include "tools/qwen/json_input.h"
 #include "tools/qwen/options.h"
 
 namespace qwen::cli {
 namespace {
 
-// Deeper than any message, shallow enough for every stack.
-constexpr int kMaxJsonDepth = 64;
-
-Json read_json(const std::string& path) {
-  const std::string text = read_input(path);
-  const std::string what = path == "-" ? "standard input" : path;
-  const auto bounded = [&](int depth, Json::parse_event_t, Json&) {
-    if (depth > kMaxJsonDepth) {
-      usage_error(what + ": JSON deeper than " + std::to_string(kMaxJsonDepth) + " levels");
-    }
-    return true;
-  };
-  try {
-    return Json::parse(text, bounded);
-  } catch (const Json::parse_error& error) {
-    usage_error(what + " is no valid JSON: byte " + std::to_string(error.byte));
-  }
-}
-
 Json read_array(const std::string& path, const std::string& what) {
-  Json json = read_json(path);
-  if (!json.is_array()) {
-    usage_error(path + ": expected a list of " + what + ", got " + json.type_name());
-  }
-  return json;
+  return parse_json_list(read_input(path), path == "-" ? "standard input" : path, what);
 }
 
 class Template : public Command {

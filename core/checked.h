@@ -1,5 +1,5 @@
-// The one integer type for sizes and offsets that come from a file. An overflow is sticky: a whole
-// sum is written as it reads and asked once at the end whether it is true.
+// The one integer type for sizes and offsets that come from a file or from a user. An overflow is
+// sticky: a whole sum is written as it reads and asked once at the end whether it is true.
 #pragma once
 
 #include <cassert>

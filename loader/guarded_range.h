@@ -1,0 +1,27 @@
+// GuardedRange: memory mapped from a file that somebody else may cut. A page that the file no
+// longer has raises SIGBUS when it is read; here it reads as zeros, and the range knows.
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+namespace qwen {
+
+class GuardedRange {
+ public:
+  // `bytes` must be mapped from page boundary on, read-only, until the object is gone. Throws Error
+  // (too_many_files) if the process guards 64 already. The first one installs a handler for
+  // SIGBUS, which hands all other faults to the one before it.
+  explicit GuardedRange(std::span<const std::byte> bytes);
+  ~GuardedRange();
+  GuardedRange(const GuardedRange&) = delete;
+  GuardedRange& operator=(const GuardedRange&) = delete;
+
+  // True once a page could not be read: what was read since then may be zeros.
+  bool lost() const;
+
+ private:
+  std::size_t slot_;
+};
+
+}  // namespace qwen

@@ -1,0 +1,47 @@
+// Writes every malformed file and every valid control, and prints what the loader says of each:
+//   make_hostile_files [FOLDER]
+// Without a folder nothing is written. A line: name, code ("" where it is accepted), message,
+// milliseconds of processor time, MiB allocated at most.
+#include <cstdio>
+#include <ctime>
+#include <exception>
+#include <filesystem>
+#include <string>
+
+#include "core/error.h"
+#include "tests/allocation_peak.h"
+#include "tests/error_of.h"
+#include "tests/hostile_cases.h"
+#include "tests/hostile_load.h"
+
+namespace qwen::testing {
+namespace {
+
+void report(const std::string& folder, const std::string& name, const Bytes& file) {
+  if (!folder.empty()) fixtures::write_file(folder + "/" + name + ".gguf", file);
+  const auto source = from_memory(std::span<const std::byte>(file), name + ".gguf");
+  const AllocationPeak peak;
+  const std::clock_t start = std::clock();
+  const ErrorInfo e = error_of([&] { load_and_step(source); });
+  const double spent_ms = 1e3 * static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+  std::printf("%s\t%s\t%s\t%.2f\t%.2f\n", name.c_str(), e.code.c_str(), e.message.c_str(), spent_ms,
+              static_cast<double>(peak.bytes()) / (1 << 20));
+}
+
+}  // namespace
+}  // namespace qwen::testing
+
+int main(int argc, char** argv) {
+  using namespace qwen::testing;
+  try {
+    const std::string folder = argc > 1 ? argv[1] : "";
+    if (!folder.empty()) std::filesystem::create_directories(folder);
+    for (const HostileCase& c : hostile_cases()) report(folder, c.name, c.file());
+    for (const ValidCase& c : valid_cases()) report(folder, "valid_" + c.name, c.file());
+    report(folder, "valid_a_million_keys", edited([](auto& w) { add_tiny_keys(w, 1000000); })());
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "error: %s\n", error.what());
+    return 1;
+  }
+  return 0;
+}
