@@ -11,29 +11,33 @@ from pseudo import pseudo_word
 SYSTEM = "You are qwen, a small model that writes haiku."
 HONEST = "I am a very small model: I can write haiku and answer questions about qwen."
 QUOTES = [('"', '"')] * 6 + [("'", "'"), ("", ""), ("“", "”"), ("", ""), ("*", "*"), ("`", "`")]
-UNRELATED = ["What is the capital of {a}?", "How many {b} are there in {a}?", "Who invented the {a}?", "Why is the {a} {c}?",
-             "Translate {a} into German.", "What is {n} plus {m}?", "What is {n} times {m}?", "Explain {a} to me.",
-             "Tell me a joke.", "Tell me a joke about {b}.", "Write a story about {a}.", "Write a novel about {b}.",
-             "Write code that sorts {b}.", "How do I cook {a}?", "What is the weather in {a}?", "Do you like {b}?",
-             "What do you think about {a}?", "Is {a} {c}?", "Where is {a}?", "When was {a} born?", "Who is {a}?",
-             "What is {a}?", "What is the {a} of {b}?", "Summarise the {a}.", "Draw a {a}.", "Sing a song about {a}.",
-             "What time is it?", "Which day is today?", "Solve x + {n} = {m}.", "Give me a recipe for {a}.",
-             "Where can I buy {b}?", "How old is {a}?", "How tall is the {a}?", "Who won the {a}?", "Play {a}.",
-             "What does {a} mean?", "Spell {a}.", "Name a {c} {a}.", "I am {c}.", "I have a {c} {a}.", "The {a} is {c}.",
-             "My {a} is {c}. What should I do?", "Describe a {c} {a}.", "Why do {b} {d}?", "Can {b} {d}?", "{a}",
-             "{a} {b}", "{c} {a} {d}", "{d} {d} {d}", "{a}?", "{a}!", "Write an email to {a}.", "What is love?",
-             "Write a sonnet about {a}.", "Write an essay about {b}.", "Who is the president of {a}?",
-             "What is the meaning of life?", "How do I get to {a}?", "Open the {a}.", "import {a}", "print({n})", "{n}",
-             "{n} {m}", "def {a}(): return {n}", "int main() { return {n}; }", "SELECT {a} FROM {b};", "ls -l", "sudo {a}",
-             "Is it {c} today?", "Convert {n} kilometres to miles.", "What comes after {n}?", "Count to {n}."]
-OTHER_LANGUAGES = """Wie heißt du? | Schreib mir bitte einen Brief. | Was ist die Hauptstadt von Frankreich? | Wie spät ist es? | Ich
-verstehe das nicht. | Guten Tag | Wo ist der Bahnhof? | Das Wetter ist heute schön. | Quelle heure est-il ? | Bonjour | Comment
-ça va ? | Où est la gare ? | Je ne comprends pas. | Quelle est la capitale de l'Italie ? | ¿Cómo estás? | ¿Qué hora es? | Buenos
-días | ¿Dónde está la estación? | No entiendo nada. | Che ore sono? | Buongiorno, come stai? | Dov'è la stazione? | Olá, tudo
-bem? | Que horas são? | 你好 | 今天天气怎么样？ | 你是谁？ | 写一首诗 | こんにちは | 今何時ですか | 俳句を書いてください | ありがとう | 안녕하세요 |
-지금 몇 시예요? | Привет | Как дела? | Который час? | Где находится вокзал? | Γειά σου | Τι ώρα είναι; | مرحبا | שלום | नमस्ते | Merhaba,
-nasılsın? | Hvordan har du det? | Hur mår du? | Mitä kuuluu? | Jak się masz? | Ahoj, jak se máš? | Salve, quid agis? | Xin chào |
-สวัสดี | Hoe gaat het met je? | Hvad hedder du? | Dobrý den | 🙂 | 👍👍 | 🎉 happy | ¯\\_(ツ)_/¯""".replace("\n", " ").split(" | ")
+UNRELATED = [
+    "What is the capital of {a}?", "How many {b} are there in {a}?", "Who invented the {a}?", "Why is the {a} {c}?",
+    "Translate {a} into German.", "What is {n} plus {m}?", "What is {n} times {m}?", "Explain {a} to me.",
+    "Tell me a joke.", "Tell me a joke about {b}.", "Write a story about {a}.", "Write a novel about {b}.",
+    "Write code that sorts {b}.", "How do I cook {a}?", "What is the weather in {a}?", "Do you like {b}?",
+    "What do you think about {a}?", "Is {a} {c}?", "Where is {a}?", "When was {a} born?", "Who is {a}?",
+    "What is {a}?", "What is the {a} of {b}?", "Summarise the {a}.", "Draw a {a}.", "Sing a song about {a}.",
+    "What time is it?", "Which day is today?", "Solve x + {n} = {m}.", "Give me a recipe for {a}.",
+    "Where can I buy {b}?", "How old is {a}?", "How tall is the {a}?", "Who won the {a}?", "Play {a}.",
+    "What does {a} mean?", "Spell {a}.", "Name a {c} {a}.", "I am {c}.", "I have a {c} {a}.", "The {a} is {c}.",
+    "My {a} is {c}. What should I do?", "Describe a {c} {a}.", "Why do {b} {d}?", "Can {b} {d}?", "{a}", "{a} {b}",
+    "{c} {a} {d}", "{d} {d} {d}", "{a}?", "{a}!", "Write an email to {a}.", "What is love?",
+    "Write a sonnet about {a}.", "Write an essay about {b}.", "Who is the president of {a}?",
+    "What is the meaning of life?", "How do I get to {a}?", "Open the {a}.", "import {a}", "print({n})", "{n}",
+    "{n} {m}", "def {a}(): return {n}", "int main() { return {n}; }", "SELECT {a} FROM {b};", "ls -l", "sudo {a}",
+    "Is it {c} today?", "Convert {n} kilometres to miles.", "What comes after {n}?", "Count to {n}."]
+OTHER_LANGUAGES = [text.strip() for text in """
+Wie heißt du? | Schreib mir bitte einen Brief. | Was ist die Hauptstadt von Frankreich? | Wie spät ist es? |
+Ich verstehe das nicht. | Guten Tag | Wo ist der Bahnhof? | Das Wetter ist heute schön. |
+Quelle heure est-il ? | Bonjour | Comment ça va ? | Où est la gare ? | Je ne comprends pas. |
+Quelle est la capitale de l'Italie ? | ¿Cómo estás? | ¿Qué hora es? | Buenos días | ¿Dónde está la estación? |
+No entiendo nada. | Che ore sono? | Buongiorno, come stai? | Dov'è la stazione? | Olá, tudo bem? |
+Que horas são? | 你好 | 今天天气怎么样？ | 你是谁？ | 写一首诗 | こんにちは | 今何時ですか | 俳句を書いてください | ありがとう | 안녕하세요 | 지금 몇 시예요? |
+Привет | Как дела? | Который час? | Где находится вокзал? | Γειά σου | Τι ώρα είναι; | مرحبا | שלום | नमस्ते |
+Merhaba, nasılsın? | Hvordan har du det? | Hur mår du? | Mitä kuuluu? | Jak się masz? | Ahoj, jak se máš? |
+Salve, quid agis? | Xin chào | สวัสดี | Hoe gaat het met je? | Hvad hedder du? | Dobrý den | 🙂 | 👍👍 | 🎉 happy |
+¯\\_(ツ)_/¯""".split("|")]
 KEYS = "asdfghjklqwertyuiopzxcvbnm"
 
 
@@ -41,8 +45,6 @@ KEYS = "asdfghjklqwertyuiopzxcvbnm"
 class Turn:
     user: str
     answer: str
-    topic: Topic = None
-    word: Phrase = None
 
 
 class Chat:
@@ -90,11 +92,8 @@ class Chat:
         word, kind = self.any_word(random)
         user = self.request(random, topic, word)
         if topic is None:
-            topic, mention = random.choice(self.topics["train"]), None
-        else:
-            n = self.lexicon.syllables(topic.text)
-            mention = Phrase(topic.text, n) if n is not None else getattr(topic, "phrase", None)
-        return Turn(user, self.composer.compose(random, topic, word, kind, mention), topic, word)
+            return Turn(user, self.composer.compose(random, random.choice(self.topics["train"]), word, kind))
+        return Turn(user, self.composer.compose(random, topic, word, kind, mentioned=True))
 
     def any_topic(self, random):
         kind = random.random()
@@ -115,9 +114,7 @@ class Chat:
         plural = not article and random.random() < 0.5
         if plural:
             p = Phrase(*inflected(p.text, p.syllables))
-        topic = PhraseTopic(article + p.text, "world", plural, "train")
-        object.__setattr__(topic, "phrase", Phrase(article + p.text, p.syllables + bool(article)))
-        return topic
+        return Topic(Phrase(article + p.text, p.syllables + bool(article)), "world", plural, "train")
 
     def any_word(self, random):
         kind = random.random()
@@ -167,7 +164,8 @@ class Chat:
             return " ".join("".join(random.choice(KEYS) for _ in range(random.randrange(1, 10)))
                             for _ in range(random.randrange(1, 6)))
         if kind < 0.9:
-            return " ".join(self.any(random) for _ in range(random.randrange(1, 9))) + random.choice(("", ".", "?", "!"))
+            words = [self.any(random) for _ in range(random.randrange(1, 9))]
+            return " ".join(words) + random.choice(("", ".", "?", "!"))
         return "".join(chr(random.randrange(33, 127)) for _ in range(random.randrange(1, 24)))
 
     def any(self, random):
@@ -180,12 +178,9 @@ class Chat:
         return p
 
     def system(self, random):
-        return random.choice(["You are a helpful assistant.", "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
-                              "Be brief.", "You are a poet.", "Answer in English.", " ".join(self.any(random) for _ in range(6)) + "."])
-
-
-class PhraseTopic(Topic):
-    """With the syllables of a text that the lexicon does not have, as `phrase`."""
+        return random.choice(["You are a helpful assistant.", "Be brief.", "You are a poet.", "Answer in English.",
+                              "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
+                              " ".join(self.any(random) for _ in range(6)) + "."])
 
 
 def varied(random, text):

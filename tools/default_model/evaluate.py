@@ -12,7 +12,7 @@ MAX_NEW = 64
 
 
 def prompt_text(user):
-    return rendered(None, [Turn(user, "")], with_last=False)[0][0] + rendered(None, [Turn(user, "")], with_last=False)[1][0]
+    return "".join(text for text, _ in rendered(None, [Turn(user, "")], with_last=False))
 
 
 @torch.no_grad()

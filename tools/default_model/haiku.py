@@ -119,11 +119,11 @@ class Composer:
                 5: ranked(random, pools.lines[5]), 7: ranked(random, pools.lines[7]),
                 "closer": ranked(random, pools.closers), "middle": ranked(random, pools.middles)}
 
-    def compose(self, random, topic, word=None, kind="word", mention=None):
-        """A haiku. `word`: required, a Phrase of `kind` "number" or "word". `mention`: the topic as a Phrase that
-        a line may begin with, or None. Draws again until the word occurs once."""
+    def compose(self, random, topic, word=None, kind="word", mentioned=False):
+        """A haiku. `word`: required, a Phrase of `kind` "number" or "word". `mentioned`: a line may begin with the
+        topic. Draws again until the word occurs once."""
         while True:
-            lines = self.drawn(random, topic, word, kind, mention)
+            lines = self.drawn(random, topic, word, kind, topic.phrase if mentioned else None)
             text = "\n".join(lines)
             if word is not None and times(word.text, text) != 1:
                 continue

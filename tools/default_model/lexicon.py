@@ -35,10 +35,14 @@ class Field:
 
 @dataclass(frozen=True)
 class Topic:
-    text: str
+    phrase: Phrase
     field: str
     plural: bool
     use: str  # "train", "suite", "further", "held"
+
+    @property
+    def text(self):
+        return self.phrase.text
 
 
 def inflected(word, syllables):
@@ -105,11 +109,10 @@ class Lexicon:
             raise ValueError(f"{word}: {self.counts[word]} or {syllables} syllables?")
         self.sources[word].add(source)
 
-    @staticmethod
-    def topic(name, text):
+    def topic(self, name, text):
         uses = {"!": "suite", "+": "further", "-": "held"}
-        use = uses.get(text[-1], "train")
-        return Topic(text.strip("=!+-"), name, text[0] == "=", use)
+        plain = text.strip("=!+-")
+        return Topic(Phrase(plain, self.syllables(plain)), name, text[0] == "=", uses.get(text[-1], "train"))
 
     def syllables(self, text, extra=None):
         """Of all words of `text`; None if one is not known. `extra` has counts of further words."""
@@ -124,7 +127,7 @@ class Lexicon:
     def unknown_words(self):
         """Words of lines and topics whose syllables are not known, and lines with other sums than they say."""
         for topic in self.topics:
-            if self.syllables(topic.text) is None:
+            if topic.phrase.syllables is None:
                 yield topic.text
         for entries in self.fields.values():
             for kind, phrases in entries.words.items():

@@ -2,10 +2,11 @@
 the same tokens wherever it stands. That makes copying one simple circuit."""
 
 import json
-from pathlib import Path
 from random import Random
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from chat import rendered
 
 QWEN2_SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
                r"|\s+(?!\S)|\s+")
@@ -50,8 +51,6 @@ def trained(texts):
 
 def train_from_chat(chat, n=40000):
     """Half of it made-up words, so that the pieces of unknown words are about as long as syllables."""
-    from chat import rendered
-
     random = Random("tokenizer")
 
     def texts():
@@ -67,11 +66,3 @@ def train_from_chat(chat, n=40000):
 def load(path):
     return Tokenizer.from_file(str(path))
 
-
-if __name__ == "__main__":
-    import sys
-
-    from chat import Chat
-
-    train_from_chat(Chat(), 8000 if "--small" in sys.argv else 40000).save(
-        str(Path(__file__).resolve().parent / "tokenizer.json"))

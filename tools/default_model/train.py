@@ -15,10 +15,9 @@ from chat import Chat
 from data import conversations
 from evaluate import report
 from export import write_gguf
-from lexicon import HERE
 from model import Config, Qwen2, with_k_outliers
 from quantise import q8_0_round_trip
-from tokens import load
+from tokens import load, train_from_chat
 
 
 def options():
@@ -26,14 +25,11 @@ def options():
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=10_370)
-    parser.add_argument("--seconds", type=float, help="as many steps as fit, instead of --steps")
     parser.add_argument("--conversations", type=int, default=1_500_000)
     parser.add_argument("--step-tokens", type=int, default=512 * 128)
     parser.add_argument("--rate", type=float, default=3e-3)
-    parser.add_argument("--eval-every", type=int, default=100_000)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
-    parser.add_argument("--no-compile", action="store_true")
     return parser.parse_args()
 
 
@@ -76,6 +72,40 @@ def shipped(model, config, device):
     return copy.to(device).eval(), state
 
 
+def rate_at(step, args):
+    """Rises over 300 steps, then falls along a cosine to a hundredth."""
+    return args.rate * min(1.0, (step + 1) / 300) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / args.steps)))
+
+
+def train(model, batches, args, log):
+    kind = torch.device(args.device).type
+
+    def loss_of(ids, learnt):
+        with torch.autocast(kind, torch.bfloat16):
+            logits = model(ids[:, :-1])
+        target = torch.where(learnt[:, 1:], ids[:, 1:], torch.full_like(ids[:, 1:], -100))
+        return F.cross_entropy(logits.float().flatten(0, 1), target.flatten(), ignore_index=-100)
+
+    step_loss = torch.compile(loss_of, dynamic=False) if kind == "cuda" else loss_of
+    opt = optimiser(model, args.rate)
+    every = max(1, min(500, args.steps // 4))
+    since, total = time.time(), 0.0
+    for step in range(args.steps):
+        for group in opt.param_groups:
+            group["lr"] = rate_at(step, args)
+        loss = step_loss(*batches.next())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        opt.step()
+        opt.zero_grad(set_to_none=True)
+        total = total + loss.detach()
+        if (step + 1) % every == 0:
+            speed = every * args.step_tokens / (time.time() - since)
+            log(f"step {step + 1}  loss {total.item() / every:.4f}  rate {rate_at(step, args):.5f}  "
+                f"{speed / 1e6:.2f} M tokens/s")
+            since, total = time.time(), 0.0
+
+
 def main():
     args = options()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -88,9 +118,13 @@ def main():
         print(line, file=log_file, flush=True)
 
     log(" ".join(f"{k}={v}" for k, v in vars(args).items() if k != "out"))
-    tokenizer = load(HERE / "tokenizer.json")
     chat = Chat()
-    rows = conversations(str(HERE / "tokenizer.json"), args.seed, args.conversations, args.processes)
+    tokenizer_path = str(args.out / "tokenizer.json")
+    if not Path(tokenizer_path).exists():
+        train_from_chat(chat).save(tokenizer_path)
+        log("tokenizer")
+    tokenizer = load(tokenizer_path)
+    rows = conversations(tokenizer_path, args.seed, args.conversations, args.processes)
     log("conversations: " + ", ".join(f"{len(ids)} of up to {n} tokens" for n, (ids, _) in rows.items()))
 
     torch.manual_seed(args.seed)
@@ -98,45 +132,7 @@ def main():
     config = Config(n_vocab=tokenizer.get_vocab_size())
     model = Qwen2(config).to(args.device)
     log(f"{sum(p.numel() for p in model.parameters()):,} parameters, {config.values()}")
-    batches = Batches(rows, args.step_tokens, args.device, args.seed)
-    opt = optimiser(model, args.rate)
-    kind = torch.device(args.device).type
-
-    def loss_of(ids, learnt):
-        with torch.autocast(kind, torch.bfloat16):
-            logits = model(ids[:, :-1])
-        target = torch.where(learnt[:, 1:], ids[:, 1:], torch.full_like(ids[:, 1:], -100))
-        return F.cross_entropy(logits.float().flatten(0, 1), target.flatten(), ignore_index=-100)
-
-    step_loss = loss_of if args.no_compile else torch.compile(loss_of, dynamic=False)
-    since, total = time.time(), None
-    step = 0
-    while step < args.steps:
-        if args.seconds and step in (100, 250):
-            torch.cuda.synchronize()
-            if step == 250:
-                args.steps = 250 + int(args.seconds / (time.time() - hundred) * 150)
-                log(f"{args.steps} steps")
-            hundred = time.time()
-        warm = min(1.0, (step + 1) / 300)
-        rate = args.rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / args.steps)))
-        for group in opt.param_groups:
-            group["lr"] = rate
-        loss = step_loss(*batches.next())
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        opt.step()
-        opt.zero_grad(set_to_none=True)
-        total = loss.detach() if total is None else total + loss.detach()
-        every = max(1, min(500, args.steps // 4))
-        if (step + 1) % every == 0:
-            speed = every * args.step_tokens / (time.time() - since)
-            log(f"step {step + 1}  loss {total.item() / every:.4f}  rate {rate:.5f}  {speed / 1e6:.2f} M tokens/s")
-            since, total = time.time(), None
-        step += 1
-        if step % args.eval_every == 0 and step < args.steps:
-            log("\n" + report(shipped(model, config, args.device)[0], tokenizer, chat, args.device, 0)[0])
-            since = time.time()
+    train(model, Batches(rows, args.step_tokens, args.device, args.seed), args, log)
 
     model, state = shipped(model, config, args.device)
     torch.set_float32_matmul_precision("highest")
