@@ -6,6 +6,8 @@
 #include <ctime>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <set>
+#include <string_view>
 
 #include "backends/cpu/cpu_backend.h"
 #include "backends/cpu/reference/reference.h"
@@ -112,34 +114,61 @@ TEST(HaikuJudge, FindsEachFlaw) {
   }
 }
 
-// How many of a few haiku are flawed where a fault is planted. A fault may also end the run.
-int n_flawed(const crosscheck::Fault& fault) {
+// The first minute whose haiku is flawed where a fault is planted; -1 if none is. A fault may also
+// end the run.
+int first_flawed_minute(const crosscheck::Fault& fault) {
   const WordList words;
   CpuBackend cpu(1, "");
   ReferenceBackend reference;
   crosscheck::FaultyBackend faulty(cpu, reference, fault.plants);
   HaikuWriter writer(faulty, fault.load);
-  int n = 0;
-  for (const char* word : {"seven", "forty-two", "fifty"}) {
-    for (const char* topic : {"rain", "the sea"}) {
-      try {
-        const std::string haiku = writer.answer(haiku_request(topic, word));
-        n += flaw(words, haiku, word).empty() ? 0 : 1;
-      } catch (const Error&) {
-        ++n;
-      }
+  for (int minute = 0; minute < kMinutes; ++minute) {
+    const std::string word = in_words(minute);
+    try {
+      const std::string haiku = writer.answer(haiku_request("rain", word));
+      if (!flaw(words, haiku, word).empty()) return minute;
+    } catch (const Error&) {
+      return minute;
     }
   }
-  return n;
+  return -1;
 }
 
-TEST(HaikuFaults, NoneWithoutAFault) { EXPECT_EQ(n_flawed({"none"}), 0); }
+TEST(HaikuFaults, NoneWithoutAFault) { EXPECT_EQ(first_flawed_minute({"none"}), -1); }
 
 TEST(HaikuFaults, EachBreaksTheText) {
+  const std::set<std::string_view> classic = {
+      "M16a",  // a bias left out
+      "M16b",  // all biases zeroed at load
+      "M13a",  // outliers of a bias dropped
+      "M3a",   // rotary base
+      "M3e",   // rotary pairs
+      "M3f",   // position stuck
+      "M3g",   // sign of the sine
+      "M7b",   // row stride of a weight
+      "M7c",   // a weight transposed
+      "M42a",  // rows shifted
+      "M2c",   // scores not scaled
+      "M2d",   // scale applied twice
+      "M5a",   // wrong key/value head
+      "M15",   // cache position stuck
+      "M18",   // nothing cached
+      "M1d",   // one slot read for all
+      "M9c",   // norm weight left out
+      "M20",   // a weight read from the wrong offset
+      "M21",   // embedding by column
+      "M25",   // ffn_down never wired
+      "M37a",  // gate and up swapped
+      "M37b",  // residual dropped
+      "P",     // the four of the project's predecessor
+  };
+  std::size_t n = 0;
   for (const crosscheck::Fault& fault : crosscheck::fault_catalogue()) {
-    const int n = n_flawed(fault);
-    std::printf("%s %d\n", std::string(fault.id).c_str(), n);
+    if (!classic.contains(fault.id)) continue;
+    ++n;
+    EXPECT_GE(first_flawed_minute(fault), 0) << fault.id;
   }
+  EXPECT_EQ(n, classic.size());
 }
 
 }  // namespace

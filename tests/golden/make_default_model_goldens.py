@@ -13,13 +13,14 @@ import gguf
 import jinja2
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools" / "default_model"))
 from chat import Chat  # noqa: E402
 from evaluate import haiku_sets  # noqa: E402
 from export import PARTS  # noqa: E402
-from model import Config, Qwen2  # noqa: E402
+from model import Config, Qwen2, rotated  # noqa: E402
 from tokens import SPECIALS, assemble  # noqa: E402
 
 N_PROMPTS = 200
@@ -48,12 +49,36 @@ def read_model(reader):
     return model.eval(), tokenizer, values["tokenizer.chat_template"]
 
 
+def last_logits(model, ids, start, cache):
+    """Of `ids` at the positions from `start` on, after what `cache` (keys and values by layer) holds."""
+    c, n = model.c, len(ids)
+    cos, sin = model.cos[start:start + n], model.sin[start:start + n]
+    future = torch.arange(start + n)[None, :] > torch.arange(start, start + n)[:, None]
+    x = model.embed(torch.tensor(ids))
+    for i, layer in enumerate(model.layers):
+        h = layer.attn_norm(x)
+        q, k, v = (linear(h).view(n, -1, c.head_dim).transpose(0, 1) for linear in (layer.q, layer.k, layer.v))
+        k = rotated(k, cos, sin)
+        if i in cache:
+            k, v = torch.cat((cache[i][0], k), 1), torch.cat((cache[i][1], v), 1)
+        cache[i] = k, v
+        group = c.n_heads // c.n_kv_heads
+        scores = rotated(q, cos, sin) @ k.repeat_interleave(group, 0).transpose(1, 2) / c.head_dim ** 0.5
+        weights = scores.masked_fill(future, -torch.inf).softmax(-1)
+        attn = weights @ v.repeat_interleave(group, 0)
+        x = x + layer.o(attn.transpose(0, 1).reshape(n, -1))
+        h = layer.ffn_norm(x)
+        x = x + layer.down(F.silu(layer.gate(h)) * layer.up(h))
+    return F.linear(model.output_norm(x[-1]), model.embed.weight)
+
+
 @torch.no_grad()
 def greedy(model, prompt, end):
     """(new ids without the end, smallest lead)"""
-    ids, lead = list(prompt), float("inf")
+    ids, lead, cache, done = list(prompt), float("inf"), {}, 0
     for _ in range(MAX_NEW):
-        best = model(torch.tensor([ids]))[0, -1].topk(2)
+        best = last_logits(model, ids[done:], done, cache).topk(2)
+        done = len(ids)
         lead = min(lead, (best.values[0] - best.values[1]).item())
         if best.indices[0] == end:
             break
