@@ -5,15 +5,15 @@
 #include <string>
 
 // Of default_model_bytes.S.
-extern "C" const std::byte qwen_default_model_begin[];
-extern "C" const std::byte qwen_default_model_end[];
+extern "C" const std::byte kQwenDefaultModelBegin[];
+extern "C" const std::byte kQwenDefaultModelEnd[];
 
 namespace qwen {
 
 std::shared_ptr<const Source> open_default_model() {
-  return from_memory(std::span<const std::byte>(qwen_default_model_begin,
-                                                static_cast<std::size_t>(qwen_default_model_end -
-                                                                         qwen_default_model_begin)),
+  return from_memory(std::span<const std::byte>(
+                         kQwenDefaultModelBegin,
+                         static_cast<std::size_t>(kQwenDefaultModelEnd - kQwenDefaultModelBegin)),
                      std::string(kDefaultModel));
 }
 
