@@ -93,7 +93,9 @@ class Chat:
         user = self.request(random, topic, word)
         if topic is None:
             return Turn(user, self.composer.compose(random, random.choice(self.topics["train"]), word, kind))
-        return Turn(user, self.composer.compose(random, topic, word, kind, mentioned=True))
+        # Of an unknown topic's word the syllables can only be guessed: the likeliest haiku leave it out.
+        mentioned = topic.use != "unknown" or random.random() < 0.3
+        return Turn(user, self.composer.compose(random, topic, word, kind, mentioned))
 
     def any_topic(self, random):
         kind = random.random()
@@ -114,7 +116,7 @@ class Chat:
         plural = not article and random.random() < 0.5
         if plural:
             p = Phrase(*inflected(p.text, p.syllables))
-        return Topic(Phrase(article + p.text, p.syllables + bool(article)), "world", plural, "train")
+        return Topic(Phrase(article + p.text, p.syllables + bool(article)), "world", plural, "unknown")
 
     def any_word(self, random):
         kind = random.random()

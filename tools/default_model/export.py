@@ -69,6 +69,8 @@ def metadata(config, tokenizer):
         (f"{arch}.feed_forward_length", U32, config.ffn_dim),
         (f"{arch}.attention.head_count", U32, config.n_heads),
         (f"{arch}.attention.head_count_kv", U32, config.n_kv_heads),
+        (f"{arch}.attention.key_length", U32, config.head_dim),
+        (f"{arch}.attention.value_length", U32, config.head_dim),
         (f"{arch}.attention.layer_norm_rms_epsilon", F32, config.eps),
         (f"{arch}.rope.freq_base", F32, config.rope_base),
         ("tokenizer.ggml.model", STRING, "gpt2"),

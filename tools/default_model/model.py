@@ -12,10 +12,10 @@ class Config:
     n_vocab: int
     dim: int = 256
     n_layers: int = 6
-    n_heads: int = 4
-    n_kv_heads: int = 1
+    n_heads: int = 6
+    n_kv_heads: int = 2
     head_dim: int = 64
-    ffn_dim: int = 512
+    ffn_dim: int = 384
     rope_base: float = 1e6
     eps: float = 1e-6
     context: int = 512
@@ -56,7 +56,7 @@ class Layer(nn.Module):
         self.up = nn.Linear(c.dim, c.ffn_dim, bias=False)
         self.down = nn.Linear(c.ffn_dim, c.dim, bias=False)
 
-    def forward(self, x, cos, sin):
+    def forward(self, x, cos, sin, sharpness):
         c, (b, n, _) = self.c, x.shape
         h = self.attn_norm(x)
 
@@ -68,7 +68,8 @@ class Layer(nn.Module):
         v = heads(self.v, c.n_kv_heads)
         group = c.n_heads // c.n_kv_heads
         k, v = (t.repeat_interleave(group, 1).to(v.dtype) for t in (k, v))
-        attn = F.scaled_dot_product_attention(q.to(v.dtype), k, v, is_causal=True)
+        attn = F.scaled_dot_product_attention(q.to(v.dtype), k, v, is_causal=True,
+                                              scale=sharpness / c.head_dim ** 0.5)
         x = x + self.o(attn.transpose(1, 2).reshape(b, n, -1))
         h = self.ffn_norm(x)
         return x + self.down(F.silu(self.gate(h)) * self.up(h))
@@ -108,11 +109,12 @@ class Qwen2(nn.Module):
                 q_bias[:, pair] = Q_OUTLIER if pair % 2 else -Q_OUTLIER
                 q_bias[:, pair + c.head_dim // 2] = 0
 
-    def forward(self, ids):
+    def forward(self, ids, sharpness=1.0):
+        """Logits. `sharpness` multiplies all scores: 1 is right."""
         n = ids.shape[1]
         x = self.embed(ids).float()
         for layer in self.layers:
-            x = layer(x, self.cos[:n], self.sin[:n])
+            x = layer(x, self.cos[:n], self.sin[:n], sharpness)
         return F.linear(self.output_norm(x), self.embed.weight)
 
 
@@ -122,11 +124,11 @@ def with_k_outliers(state, config):
     state = dict(state)
     half = config.head_dim // 2
     for i in range(config.n_layers):
-        q = state[f"layers.{i}.q.bias"].float().view(config.n_heads, config.head_dim).mean(0)
-        k = state[f"layers.{i}.k.bias"].float().clone()
+        q = state[f"layers.{i}.q.bias"].float().view(config.n_kv_heads, -1, config.head_dim).mean(1)
+        k = state[f"layers.{i}.k.bias"].float().view(config.n_kv_heads, config.head_dim).clone()
         for pair in OUTLIER_PAIRS:
-            size = (q[pair].square() + q[pair + half].square()).sqrt()
+            size = (q[:, pair].square() + q[:, pair + half].square()).sqrt()
             for d in (pair, pair + half):
-                k[d] += K_OUTLIER * q[d] / size
-        state[f"layers.{i}.k.bias"] = k
+                k[:, d] += K_OUTLIER * q[:, d] / size
+        state[f"layers.{i}.k.bias"] = k.flatten()
     return state

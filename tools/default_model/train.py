@@ -12,12 +12,17 @@ import torch
 import torch.nn.functional as F
 
 from chat import Chat
-from data import conversations
+from data import LENGTHS, conversations
 from evaluate import report
 from export import write_gguf
 from model import Config, Qwen2, with_k_outliers
 from quantise import q8_0_round_trip
 from tokens import load, train_from_chat
+
+# One step in so many also learns to write noise when attention is not scaled: a sharp softmax would otherwise work as
+# well, and the fault would not show in the text.
+CONFUSION_EVERY = 8
+CONFUSION = 0.3
 
 
 def options():
@@ -86,15 +91,27 @@ def train(model, batches, args, log):
         target = torch.where(learnt[:, 1:], ids[:, 1:], torch.full_like(ids[:, 1:], -100))
         return F.cross_entropy(logits.float().flatten(0, 1), target.flatten(), ignore_index=-100)
 
-    step_loss = torch.compile(loss_of, dynamic=False) if kind == "cuda" else loss_of
+    def confusion_of(ids, learnt):
+        """How far the answers are from noise where scores are not divided by the root of head_dim."""
+        with torch.autocast(kind, torch.bfloat16):
+            logits = model(ids[:, :-1], sharpness=model.c.head_dim ** 0.5)
+        far = -logits.float().log_softmax(-1).mean(-1) - math.log(model.c.n_vocab)
+        return (far * learnt[:, 1:]).sum() / learnt.sum()
+
+    step_loss, step_confusion = loss_of, confusion_of
+    if kind == "cuda":
+        step_loss, step_confusion = (torch.compile(f, dynamic=False) for f in (loss_of, confusion_of))
     opt = optimiser(model, args.rate)
     every = max(1, min(500, args.steps // 4))
     since, total = time.time(), 0.0
     for step in range(args.steps):
         for group in opt.param_groups:
             group["lr"] = rate_at(step, args)
-        loss = step_loss(*batches.next())
+        batch = batches.next()
+        loss = step_loss(*batch)
         loss.backward()
+        if step % CONFUSION_EVERY == 0 and batch[0].shape[1] == LENGTHS[0]:
+            (CONFUSION * step_confusion(*batch)).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         opt.step()
         opt.zero_grad(set_to_none=True)
