@@ -152,7 +152,9 @@ TEST(HaikuFaults, EachBreaksTheText) {
       "M7b",   // row stride of a weight
       "M7c",   // a weight transposed
       "M42a",  // rows shifted
+      "M2c",   // scale missing
       "M2d",   // scale applied twice
+      "M5a",   // wrong key/value head
       "M15",   // cache position stuck
       "M18",   // nothing cached
       "M1d",   // one slot read for all
