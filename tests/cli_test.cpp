@@ -19,9 +19,10 @@ TEST_F(CliErrors, UnknownOptionsAndCommandsAreNamed) {
   }
 }
 
-TEST_F(CliErrors, NoModel) {
-  expect_failure(run_program({"-p", "x"}), 2, "no model given", "Qwen2.5");
-  expect_failure(run_program({}), 2, "no model given");
+TEST_F(CliErrors, NoModelAndNoPrompt) {
+  expect_failure(run_program({}), 2, "the prompt is empty");
+  expect_failure(run_program({"none.gguf"}), 3, "none.gguf: no such file");
+  expect_failure(run_program({"none", "-p", "x"}), 3, "none: no such file");
 }
 
 TEST_F(CliErrors, Conflicts) {

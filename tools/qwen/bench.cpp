@@ -75,7 +75,7 @@ class Bench : public Command {
 
   void run(Console& console) override {
     output_.apply(console);
-    OpenedModel model(model_.take_model(0), console);
+    OpenedModel model(model_.take_model(console), console);
     Engine engine(model, model_, console);
     const std::int64_t needed = context_needed();
     const std::int64_t n_seqs = most(batches_);

@@ -119,7 +119,7 @@ class CrossCheck : public Command {
     output_.apply(console);
     if (replay_.chosen()) return replay(console);
     check_usage();
-    OpenedModel opened(model_.take_model(0), console);
+    OpenedModel opened(model_.take_model(console), console);
     if (against_.chosen()) {
       Engine engine(opened, model_, console);
       return run_against(console, opened, engine, against_.value, output_.json);

@@ -22,6 +22,9 @@ struct TextOptions {
   void declare_text(Parser& parser);
   void declare_ids(Parser& parser);
 
+  // By an option.
+  bool given() const { return prompt.chosen() || file.chosen() || ids.chosen(); }
+
   struct Input {
     std::string text;
     std::optional<std::vector<std::int32_t>> ids = {};

@@ -207,7 +207,7 @@ class Inspect : public Command {
 
   void run(Console& console) override {
     output_.apply(console);
-    OpenedModel model(model_.take_model(0), console);
+    OpenedModel model(model_.take_model(console), console);
     if (scan_) scan(model);
     if (output_.json) {
       console.document(document(model.gguf(), full_));

@@ -44,7 +44,9 @@ std::string overview(const std::vector<Entry>& entries) {
       "qwen runs Qwen2 and Qwen2.5 models.\n\n"
       "Usage: qwen [run] [MODEL] [PROMPT] [OPTIONS]\n"
       "       qwen COMMAND [OPTIONS]\n\n"
-      "MODEL is a .gguf file; the environment variable QWEN_MODEL can name it too.\n\n"
+      "MODEL is a .gguf file; the environment variable QWEN_MODEL can name it too. Without any, "
+      "or\n"
+      "as `default`, it is the small model that is part of the program.\n\n"
       "Commands:\n";
   for (const Entry& entry : entries) {
     std::string name = "  " + entry.command->name();

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "tools/default_model/default_model.h"
 
 namespace qwen::cli {
 namespace {
@@ -22,7 +23,7 @@ constexpr std::array<std::pair<std::uint32_t, std::string_view>, 19> kFileTypes 
 
 OpenedModel::OpenedModel(std::string path, Console& console)
     : path_(std::move(path)), console_(console) {
-  file_.emplace(Gguf::parse(open_file(path_)));
+  file_.emplace(Gguf::parse(path_ == kDefaultModel ? open_default_model() : open_file(path_)));
 }
 
 const TokenizerData& OpenedModel::tokenizer_data() {

@@ -17,7 +17,8 @@ namespace qwen::cli {
 
 class OpenedModel {
  public:
-  // Throws Error (Exit::kModel) naming the file.
+  // `path`: of a file, or "default": the model that is part of the program. Throws Error
+  // (Exit::kModel) naming the file.
   OpenedModel(std::string path, Console& console);
 
   const std::string& path() const { return path_; }

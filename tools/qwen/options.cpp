@@ -4,6 +4,8 @@
 
 #include <limits>
 
+#include "tools/default_model/default_model.h"
+
 namespace qwen::cli {
 namespace {
 
@@ -11,7 +13,7 @@ constexpr std::int64_t kMaxInt32 = std::numeric_limits<std::int32_t>::max();
 
 bool looks_like_model(const std::string& word) {
   struct stat status {};
-  return word.ends_with(".gguf") || stat(word.c_str(), &status) == 0;
+  return word == kDefaultModel || word.ends_with(".gguf") || stat(word.c_str(), &status) == 0;
 }
 
 }  // namespace
@@ -29,7 +31,9 @@ void OutputOptions::apply(Console& console) const {
 }
 
 void ModelOptions::declare_model(Parser& parser) {
-  parser.text("-m,--model", model, "the model, a .gguf file; also the first argument");
+  parser.text(
+      "-m,--model", model,
+      "the model, a .gguf file; also the first argument; default: the small model in qwen itself");
 }
 
 void ModelOptions::declare(Parser& parser) {
@@ -72,27 +76,24 @@ void ModelOptions::declare(Parser& parser) {
   parser.refuse("--override-kv", "the file's values count");
 }
 
-std::string ModelOptions::take_model(std::size_t n_words) {
-  std::string path = model.value;
+std::string ModelOptions::take_model(Console& console, std::size_t n_words, bool has_text) {
   if (!words.empty() && !model.from_option()) {
-    // With QWEN_MODEL set one argument can be either: a model is what names a file.
-    const bool only_word = words.size() == 1 && n_words > 0 && model.chosen();
-    if (!only_word || looks_like_model(words.front())) {
-      path = words.front();
+    // One argument can be either: a model is what names a file.
+    const bool can_be_text = words.size() == 1 && n_words > 0 && (model.chosen() || !has_text);
+    if (!can_be_text || looks_like_model(words.front())) {
+      model.set(words.front(), "argument");
       words.erase(words.begin());
-      model.set(path, "argument");
     }
   }
   if (words.size() > n_words) {
     usage_error("unexpected argument '" + words[n_words] + "'",
                 model.from_option() ? "the model was given by -m already" : "");
   }
-  if (path.empty()) {
-    usage_error("no model given",
-                "qwen -m FILE.gguf, any Qwen2 or Qwen2.5 file, such as those of "
-                "huggingface.co/Qwen/Qwen2.5-0.5B-Instruct-GGUF");
+  if (!model.chosen()) {
+    model.value = kDefaultModel;
+    console.note("no model given: using the small one that is part of qwen (-m FILE.gguf)");
   }
-  return path;
+  return model.value;
 }
 
 }  // namespace qwen::cli

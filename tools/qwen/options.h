@@ -41,9 +41,10 @@ struct ModelOptions {
   // MODEL and all about how it is run.
   void declare(Parser& parser);
 
-  // The path of the model; `words` keeps what is left of the arguments, at most `n_words` of them.
-  // Throws a usage error if there is no model.
-  std::string take_model(std::size_t n_words);
+  // The path of the model, "default" if none is given; then a line says so. `words` keeps what is
+  // left of the arguments, at most `n_words` of them. A single argument can be the model or, if
+  // there is no other text (`has_text`), the text. Throws a usage error for too many arguments.
+  std::string take_model(Console& console, std::size_t n_words = 0, bool has_text = false);
 };
 
 }  // namespace qwen::cli

@@ -77,7 +77,7 @@ class Run : public Command {
     output_.apply(console);
     check_conflicts();
     sampling_.parse_seed();
-    OpenedModel model(model_.take_model(1), console);
+    OpenedModel model(model_.take_model(console, 1, text_.given()), console);
     if (!stops_.empty() && !model.has_tokenizer()) {
       usage_error("--stop is a text, but the model has no vocabulary");
     }
@@ -145,8 +145,7 @@ class Run : public Command {
   }
 
   TextOptions::Input read_prompt() const {
-    if (model_.words.empty() && !text_.prompt.chosen() && !text_.file.chosen() &&
-        !text_.ids.chosen() && isatty(STDIN_FILENO) != 0) {
+    if (model_.words.empty() && !text_.given() && isatty(STDIN_FILENO) != 0) {
       usage_error("no prompt given, and chat is not built yet", "-p TEXT gets one answer");
     }
     TextOptions::Input input = text_.read(model_.words, "prompt");

@@ -66,7 +66,7 @@ class Score : public Command {
 
   void run(Console& console) override {
     output_.apply(console);
-    OpenedModel model(model_.take_model(0), console);
+    OpenedModel model(model_.take_model(console), console);
     const TextOptions::Input input = text_.read(model_.words, "text");
     std::vector<std::int32_t> ids =
         input.ids ? *input.ids

@@ -29,7 +29,7 @@ class Template : public Command {
 
   void run(Console& console) override {
     output_.apply(console);
-    OpenedModel model(model_.take_model(0), console);
+    OpenedModel model(model_.take_model(console), console);
     if (messages_.value == "-" && tools_.value == "-") {
       usage_error("the messages and the tools cannot both come from standard input");
     }

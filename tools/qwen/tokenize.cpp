@@ -23,7 +23,7 @@ class Tokenize : public Command {
 
   void run(Console& console) override {
     output_.apply(console);
-    OpenedModel model(model_.take_model(1), console);
+    OpenedModel model(model_.take_model(console, 1, text_.given()), console);
     const std::string text = text_.read(model_.words, "text").text;
     const Tokenizer& tokenizer = model.tokenizer();
     const auto ids = tokenizer.encode(text, special_ ? Specials::kAll : Specials::kUserDefined);
@@ -59,7 +59,7 @@ class Detokenize : public Command {
 
   void run(Console& console) override {
     output_.apply(console);
-    OpenedModel model(model_.take_model(0), console);
+    OpenedModel model(model_.take_model(console), console);
     if (!text_.ids.chosen()) usage_error("no ids given", "--ids 1,2,3");
     const std::vector<std::int32_t> ids(text_.ids.value.begin(), text_.ids.value.end());
     const std::string text = model.tokenizer().decode(ids);

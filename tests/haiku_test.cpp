@@ -1,0 +1,179 @@
+// The whole engine by one text: the default model is asked for a haiku with the current minute as a
+// word. No fault of the forward pass leaves five, seven and five syllables.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <ctime>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <set>
+#include <string_view>
+
+#include "backends/cpu/cpu_backend.h"
+#include "backends/cpu/reference/reference.h"
+#include "backends/registry.h"
+#include "core/crosscheck/faults.h"
+#include "core/crosscheck/faulty_backend.h"
+#include "core/error.h"
+#include "tests/haiku.h"
+#include "tests/real_model.h"
+
+namespace qwen::testing {
+namespace {
+
+constexpr int kMinutes = 60;
+constexpr std::uint32_t kSeed = 42;
+
+int current_minute() { return static_cast<int>(std::time(nullptr) / 60 % kMinutes); }
+
+// All topics and goldens on all devices: minutes instead of seconds.
+bool takes_all() { return std::getenv("QWEN_EVERY_HAIKU") != nullptr; }
+
+std::string random_topic() {
+  std::random_device device;
+  const auto topics = test_topics();
+  return topics[device() % topics.size()];
+}
+
+class HaikuTest : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    for (const Device& device : devices()) {
+      if (device.kind == GetParam() && !device.usable) {
+        GTEST_SKIP() << device.kind << " cannot be used here: " << device.why_not;
+      }
+    }
+    backend_ = make_backend(GetParam(), {});
+    writer_ = std::make_unique<HaikuWriter>(*backend_);
+  }
+
+  void expect_haiku(const std::string& topic, const std::string& word,
+                    const SampleParams& sampling) {
+    const std::string request = haiku_request(topic, word);
+    const std::string haiku = writer_->answer(request, sampling);
+    EXPECT_EQ(flaw(words_, haiku, word), "") << request << "\n" << haiku;
+  }
+
+  const WordList words_;
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<HaikuWriter> writer_;
+};
+
+TEST_P(HaikuTest, HoldsTheMinuteInWords) {
+  const std::string word = in_words(current_minute());
+  const std::string topic = random_topic();
+  expect_haiku(topic, word, {});
+  expect_haiku(topic, word, writer_->suggested_sampling(kSeed));
+}
+
+// Whatever the clock says, the test above passes.
+TEST_P(HaikuTest, HoldsEveryMinute) {
+  if (GetParam() == "ref") GTEST_SKIP() << "its ids are those of cpu";
+  const auto topics = takes_all() ? test_topics() : std::vector<std::string>{random_topic()};
+  for (const std::string& topic : topics) {
+    for (int minute = 0; minute < kMinutes; ++minute) {
+      expect_haiku(topic, in_words(minute), {});
+      expect_haiku(topic, in_words(minute), writer_->suggested_sampling(kSeed));
+    }
+  }
+}
+
+// The answers of PyTorch in FP32 (tests/golden/make_default_model_goldens.py).
+TEST_P(HaikuTest, AnswersAsPyTorchDoes) {
+  const auto goldens = golden_lines("default_model.jsonl");
+  ASSERT_EQ(goldens.size(), 200u);
+  // The reference takes a second for each.
+  const std::size_t step = GetParam() == "ref" && !takes_all() ? 20 : 1;
+  for (std::size_t i = 0; i < goldens.size(); i += step) {
+    const nlohmann::json& golden = goldens[i];
+    const std::string prompt = golden.at("prompt");
+    EXPECT_EQ(writer_->prompt_ids(prompt).size(), golden.at("n_prompt").get<std::size_t>());
+    EXPECT_EQ(writer_->answer_ids(prompt), golden.at("ids").get<std::vector<std::int32_t>>())
+        << prompt;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, HaikuTest, ::testing::Values("ref", "cpu", "cuda"),
+                         [](const auto& test) { return test.param; });
+
+// The judge itself: what a text must not get past it with.
+TEST(HaikuJudge, FindsEachFlaw) {
+  const WordList words;
+  const std::string good = "forty-two white gulls\nthe tide murmurs by the shore\nthen it is over";
+  EXPECT_EQ(flaw(words, good, "forty-two"), "");
+  EXPECT_EQ(flaw(words, good, "two"), "0 times 'two'");
+  EXPECT_EQ(flaw(words, good, "forty"), "0 times 'forty'");
+  EXPECT_EQ(flaw(words, good + "\n", "forty-two"), "4 lines");
+  EXPECT_EQ(
+      flaw(words, "forty-two gulls\nthe tide murmurs by the shore\nthen it is over", "forty-two"),
+      "line 1: 4 syllables");
+  EXPECT_EQ(flaw(words, "forty-two white gulls\nthe tide murmurs by the shore\nxqzt is over",
+                 "forty-two"),
+            "line 3: an unknown word");
+  EXPECT_EQ(flaw(words, "forty-two white gulls\nforty-two murmurs the shore\nthen it is over",
+                 "forty-two"),
+            "2 times 'forty-two'");
+  for (int minute = 0; minute < kMinutes; ++minute) {
+    EXPECT_TRUE(words.syllables(in_words(minute)).has_value()) << in_words(minute);
+  }
+}
+
+// The first minute whose haiku is flawed where a fault is planted; -1 if none is. A fault may also
+// end the run.
+int first_flawed_minute(const crosscheck::Fault& fault) {
+  const WordList words;
+  CpuBackend cpu(1, "");
+  ReferenceBackend reference;
+  crosscheck::FaultyBackend faulty(cpu, reference, fault.plants);
+  HaikuWriter writer(faulty, fault.load);
+  for (int minute = 0; minute < kMinutes; ++minute) {
+    const std::string word = in_words(minute);
+    try {
+      const std::string haiku = writer.answer(haiku_request("rain", word));
+      if (!flaw(words, haiku, word).empty()) return minute;
+    } catch (const Error&) {
+      return minute;
+    }
+  }
+  return -1;
+}
+
+TEST(HaikuFaults, NoneWithoutAFault) { EXPECT_EQ(first_flawed_minute({"none"}), -1); }
+
+TEST(HaikuFaults, EachBreaksTheText) {
+  const std::set<std::string_view> classic = {
+      "M16a",  // a bias left out
+      "M16b",  // all biases zeroed at load
+      "M13a",  // outliers of a bias dropped
+      "M3a",   // rotary base
+      "M3e",   // rotary pairs
+      "M3f",   // position stuck
+      "M3g",   // sign of the sine
+      "M7b",   // row stride of a weight
+      "M7c",   // a weight transposed
+      "M42a",  // rows shifted
+      "M2c",   // scale missing
+      "M2d",   // scale applied twice
+      "M5a",   // wrong key/value head
+      "M15",   // cache position stuck
+      "M18",   // nothing cached
+      "M1d",   // one slot read for all
+      "M9c",   // norm weight left out
+      "M20",   // a weight read from the wrong offset
+      "M21",   // embedding by column
+      "M25",   // ffn_down never wired
+      "M37a",  // gate and up swapped
+      "M37b",  // residual dropped
+      "P",     // the four of the project's predecessor
+  };
+  std::size_t n = 0;
+  for (const crosscheck::Fault& fault : crosscheck::fault_catalogue()) {
+    if (!classic.contains(fault.id)) continue;
+    ++n;
+    EXPECT_GE(first_flawed_minute(fault), 0) << fault.id;
+  }
+  EXPECT_EQ(n, classic.size());
+}
+
+}  // namespace
+}  // namespace qwen::testing
