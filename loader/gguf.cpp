@@ -112,6 +112,7 @@ GgufArray read_array(Reader& reader, std::span<const std::byte> file) {
   } else {
     reader.take(size.value(), what);
   }
+  reader.set_element({});
   array.bytes = file.subspan(start, reader.pos() - start);
   return array;
 }

@@ -36,7 +36,7 @@ class Reader {
   // Once the name of the item is known: messages carry it.
   void set_key(std::string_view key) { place_.key = key; }
   void set_tensor(std::string_view tensor) { place_.tensor = tensor; }
-  void set_element(std::uint64_t index) { place_.element = index; }
+  void set_element(std::optional<std::uint64_t> index) { place_.element = index; }
 
   // A number of `what`; throws truncated_<section> where the file ends before it does.
   template <class T>

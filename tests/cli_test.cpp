@@ -14,6 +14,7 @@ TEST_F(CliErrors, UnknownOptionsAndCommandsAreNamed) {
   expect_failure(qwen({"-p", "x", "-tmep", "1"}), 2, "unknown option -tmep; did you mean --temp?");
   expect_failure(qwen({"-p", "x", "--zzzzzzz"}), 2, "unknown option --zzzzzzz", "--help");
   expect_failure(run_program({"scor", "-p", "x"}), 3, "scor: no such file", "qwen score");
+  expect_failure(run_program({"devces"}), 3, "devces: no such file", "qwen devices");
   for (const char* later : {"serve", "pull"}) {
     expect_failure(run_program({later}), 2, "is not built yet");
   }

@@ -105,8 +105,7 @@ TEST(HostileList, NamesAreUniqueAndEachHasAMessage) {
   EXPECT_EQ(n_cases.size(), reviewed_messages().size());
 }
 
-// Case 15. Linear: eight times the keys must not cost much more than eight times the memory; the
-// time is shown by hostile_report.
+// Case 15. The time that it takes is shown by make_hostile_files.
 TEST(HostileList, AMillionTinyKeysAreLoaded) {
   const Bytes file = edited([](auto& w) { add_tiny_keys(w, 1000000); })();
   const ErrorInfo e = load(file);

@@ -47,6 +47,7 @@ class FaultyFile : public ModelFile {
   }
   Tensor take(std::string_view name, std::initializer_list<std::int64_t> shape) override;
   void check_all_taken() const override { file_.check_all_taken(); }
+  void check_unchanged() const override { file_.check_unchanged(); }
   // Weights and values handed out wrongly.
   int n_wrong() const { return n_wrong_; }
 

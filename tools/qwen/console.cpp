@@ -83,6 +83,7 @@ void Console::document(const Json& json) {
 }
 
 void Console::note(const std::string& line) {
+  bar("");
   if (!quiet_) print(one_line(line) + "\n");
 }
 

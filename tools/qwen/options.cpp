@@ -78,8 +78,11 @@ void ModelOptions::declare(Parser& parser) {
 
 std::string ModelOptions::take_model(Console& console, std::size_t n_words, bool has_text) {
   if (!words.empty() && !model.from_option()) {
-    // One argument can be either: a model is what names a file.
-    const bool can_be_text = words.size() == 1 && n_words > 0 && (model.chosen() || !has_text);
+    // One argument can be either: a model is what names a file. With no other model only a sentence
+    // is text: a word may be a mistyped command, or the name of a file that is not there.
+    const bool is_sentence = words.front().find_first_of(" \t\n") != std::string::npos;
+    const bool can_be_text =
+        words.size() == 1 && n_words > 0 && (model.chosen() || (is_sentence && !has_text));
     if (!can_be_text || looks_like_model(words.front())) {
       model.set(words.front(), "argument");
       words.erase(words.begin());

@@ -43,7 +43,8 @@ struct ModelOptions {
 
   // The path of the model, "default" if none is given; then a line says so. `words` keeps what is
   // left of the arguments, at most `n_words` of them. A single argument can be the model or, if
-  // there is no other text (`has_text`), the text. Throws a usage error for too many arguments.
+  // there is no other text (`has_text`) and it is more than a word, the text. Throws a usage error
+  // for too many arguments.
   std::string take_model(Console& console, std::size_t n_words = 0, bool has_text = false);
 };
 
