@@ -105,7 +105,8 @@ class Backend {
   virtual std::int64_t step_tokens() const { return 512; }
   // Calls f(begin, end) for ranges that cover [0, n), of about `grain` indices each, and returns
   // when all are done: on the threads that the ops of a backend in host memory use. What a range
-  // computes must not depend on how [0, n) is cut. f must neither throw nor run ops.
+  // computes must not depend on how [0, n) is cut. f must not run ops. If it throws, one of its
+  // exceptions is thrown on, after all that has begun has ended.
   virtual void parallel_for(std::int64_t n, std::int64_t /*grain*/,
                             const std::function<void(std::int64_t, std::int64_t)>& f) {
     if (n > 0) f(0, n);

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
 #include <functional>
+#include <mutex>
 
 #include "core/error.h"
 #include "core/kv_layout.h"
@@ -81,8 +83,16 @@ void CpuBackend::reserve_scratch(std::size_t floats) {
 
 void CpuBackend::parallel_for(std::int64_t n, std::int64_t grain,
                               const std::function<void(std::int64_t, std::int64_t)>& f) {
-  pool_.chunks(n, grain,
-               [&](std::int64_t begin, std::int64_t end, int /*thread*/) { f(begin, end); });
+  std::exception_ptr thrown;
+  std::once_flag first;
+  pool_.chunks(n, grain, [&](std::int64_t begin, std::int64_t end, int /*thread*/) {
+    try {
+      f(begin, end);
+    } catch (...) {
+      std::call_once(first, [&] { thrown = std::current_exception(); });
+    }
+  });
+  if (thrown) std::rethrow_exception(thrown);
 }
 
 float* CpuBackend::shared_scratch(std::size_t floats) {

@@ -18,7 +18,7 @@ class Run {
         steps_(options.texts, options.n_decode, options.chunk),
         path_(models.path, sides.path, session_options(options)),
         oracle_(models.oracle, sides.oracle, session_options(options)),
-        shadow_(sides, options.detail, options.keep),
+        shadow_(sides, options.detail, options.found, options.keep),
         forced_(sides, shadow_),
         fused_(sides) {
     for (std::size_t s = 1; s < options.texts.size(); ++s) {
@@ -42,7 +42,9 @@ class Run {
       if (result.n_tokens == 0 && !attested(tokens, result.attestation)) break;
       step(tokens);
       result.n_tokens += static_cast<std::int64_t>(tokens.size());
-      if (!fused_divergences_.empty()) break;  // it may have spoilt the cache
+      if (fused_divergences_.empty()) continue;
+      if (options_.found && !shadow_.diverged()) options_.found(fused_divergences_.front());
+      break;  // it may have spoilt the cache
     }
     result.texts = steps_.texts();
     result.shadow = shadow_.result();

@@ -3,14 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <functional>
 #include <limits>
-#include <numeric>
 #include <optional>
 #include <utility>
 
+#include "core/crosscheck/bounds.h"
+#include "core/crosscheck/judge_part.h"
+#include "core/crosscheck/scratch.h"
 #include "core/half.h"
-#include "core/rounding.h"
 
 namespace qwen::crosscheck {
 namespace {
@@ -23,13 +23,12 @@ constexpr double kMaxSpread = 0.02;
 // output of the hundreds of a run.
 constexpr std::uint64_t kSampled = 63;
 constexpr std::uint64_t kSampledFirst = 3;
-// Elements of a product that passed by a lower limit of their bound, of which it is computed to
-// find the worst: those of the largest errors, since the bounds of a product differ little.
-constexpr std::size_t kWorstTried = 2;
-// The same of a row.
-constexpr std::ptrdiff_t kRowTried = 8;
-// Elements that are looked at one by one only if one of them stands out.
-constexpr std::int64_t kAtOnce = 256;
+// Elements of an output that a thread judges at a time, in whole rows. What is found does not
+// depend on who judges which.
+constexpr std::int64_t kPartElements = 4096;
+// Failed elements whose bounds are computed: of a whole output about this many, of a part at least.
+constexpr std::int64_t kMaxExact = 4096;
+constexpr std::int64_t kMinExact = 16;
 
 double value(const Tensor& t, std::int64_t i) {
   switch (t.dtype) {
@@ -44,100 +43,91 @@ double value(const Tensor& t, std::int64_t i) {
   }
 }
 
-// The bounds of an op's outputs under all contracts together. Those of a Gemm's elements cost as
-// much as the elements, and a lower limit of them is enough for nearly all: they are computed when
-// asked for.
-class Bounds {
- public:
-  Bounds(const Op& op, const std::vector<Tensor>& expected,
-         const std::vector<Contract>& contracts) {
-    if (const auto* gemm = std::get_if<Gemm>(&op)) {
-      gemm_.emplace(*gemm, contracts, expected[0]);
-      return;
-    }
-    const Tensor lse = expected.size() > 1 ? expected[1] : Tensor();
-    for (const Contract& contract : contracts) {
-      const Tolerance t = tolerance(op, contract, expected[0], lse);
-      add(sums_[0], t.out);
-      add(sums_[1], t.lse);
-    }
-  }
-  explicit Bounds(std::vector<double> given) { sums_[0] = std::move(given); }
-  // Of element i of an output.
-  double at_least(std::size_t output, std::int64_t i) const {
-    return gemm_ ? gemm_->at_least(i) : sums_[output][static_cast<std::size_t>(i)];
-  }
-  // A lower limit will do if it is at least `enough`.
-  double at(std::size_t output, std::int64_t i, double enough = kInfinity) {
-    return gemm_ ? gemm_->at(i, enough) : sums_[output][static_cast<std::size_t>(i)];
-  }
-  // Whether at_least() is less than at().
-  bool are_limits() const { return gemm_.has_value(); }
-  // Whether one of the errors |have - want| of elements [begin, end) may be beyond `share` of its
-  // bound, or is larger than `largest`, or is none.
-  bool stand_out(std::size_t output, const float* have, const float* want, std::int64_t begin,
-                 std::int64_t end, double share, double largest) const {
-    const double per_size = gemm_ ? gemm_->per_size() : 0;
-    const double* const bounds = gemm_ ? nullptr : sums_[output].data();
-    const auto any = [&](auto bound) {
-      bool found = false;
-      for (std::int64_t i = begin; i < end; ++i) {
-        const double error = std::abs(double{have[i]} - want[i]);
-        found |= !(error <= share * bound(i)) || error > largest;
-      }
-      return found;
-    };
-    return gemm_ ? any([&](std::int64_t i) { return per_size * std::abs(want[i]); })
-                 : any([&](std::int64_t i) { return bounds[i]; });
-  }
-
- private:
-  static void add(std::vector<double>& sum, const std::vector<double>& more) {
-    if (sum.empty()) {
-      sum = more;
-    } else {
-      std::transform(sum.begin(), sum.end(), more.begin(), sum.begin(), std::plus<>());
-    }
-  }
-
-  std::vector<double> sums_[2];
-  std::optional<GemmTolerance> gemm_;
+// Rows of an op's outputs that are judged by themselves.
+struct Part {
+  std::int64_t first_row;
+  std::vector<Tensor> expected;
+  Bounds bounds;
+  std::vector<JudgedPart> judged;  // of each output
 };
 
-// Elements of a row: a token's.
-std::int64_t row_size(const Tensor& t) {
-  return std::max<std::int64_t>(1, t.size() / std::max<std::int64_t>(1, t.shape[0]));
+// The op on rows [begin, end) of `n_rows` alone: those tokens of the step.
+Op rows_of(const Op& op, std::int64_t n_rows, std::int64_t begin, std::int64_t end) {
+  Op rows = op;
+  for (const Operand& operand : operands(rows)) {
+    Tensor& t = *operand.tensor;
+    const bool is_shared =
+        operand.access == Access::kConstant || is_cache(operand) || operand.name == "pages";
+    if (!is_shared && t.rank > 0 && t.shape[0] == n_rows) t = t.slice(begin, end);
+  }
+  return rows;
 }
 
-void note_failure(Judgement& j, const Element& e, std::int64_t per_row) {
-  j.verdict = Verdict::kFail;
-  if (++j.n_failed == 1) j.first = j.worst = e;
-  if (e.ratio() > j.worst.ratio()) j.worst = e;
-  const bool same_row = e.index / per_row == j.first.index / per_row;
-  if (same_row && e.ratio() > j.first.ratio()) j.first = e;
-  if (j.failed.size() < Judgement::kMaxListed) j.failed.push_back(e.index);
+std::vector<Tensor> slices(const std::vector<Tensor>& tensors, std::int64_t begin,
+                           std::int64_t end) {
+  std::vector<Tensor> rows;
+  for (const Tensor& t : tensors) rows.push_back(t.slice(begin, end));
+  return rows;
+}
+
+std::vector<Part> judged_parts(const Op& op, const std::vector<Tensor>& expected,
+                               const std::vector<Tensor>& got,
+                               const std::vector<Contract>& contracts,
+                               const JudgeOptions& options) {
+  const std::int64_t n_rows = got[0].shape[0];
+  const std::int64_t step = std::max<std::int64_t>(1, kPartElements / row_size(got[0]));
+  const std::int64_t n_parts = (n_rows + step - 1) / step;
+  const std::int64_t n_exact = std::max(kMinExact, kMaxExact / std::max<std::int64_t>(1, n_parts));
+  std::vector<std::optional<Part>> parts(static_cast<std::size_t>(n_parts));
+  const auto judge_some = [&](std::int64_t first, std::int64_t past) {
+    for (std::int64_t p = first; p < past; ++p) {
+      const std::int64_t begin = p * step;
+      const std::int64_t end = std::min(n_rows, begin + step);
+      const std::vector<Tensor> want = slices(expected, begin, end);
+      const std::vector<Tensor> have = slices(got, begin, end);
+      Part part{begin, want, Bounds(rows_of(op, n_rows, begin, end), want, contracts), {}};
+      for (std::size_t n = 0; n < want.size(); ++n) {
+        part.judged.push_back(
+            judge_part(want[n], have[n], part.bounds, n, n_exact, options.by_row));
+      }
+      parts[static_cast<std::size_t>(p)] = std::move(part);
+    }
+  };
+  if (options.host != nullptr) {
+    options.host->parallel_for(n_parts, 1, judge_some);
+  } else {
+    judge_some(0, n_parts);
+  }
+  std::vector<Part> all;
+  for (std::optional<Part>& part : parts) all.push_back(std::move(*part));
+  return all;
 }
 
 // The spread of some sampled values stands for that of all.
-Spread spread_of(const Tensor& expected, Bounds& bounds, std::size_t output) {
+Spread spread_of(std::vector<Part>& parts, std::size_t output, const Tensor& expected) {
   const std::int64_t n = expected.size();
-  const float* const values = expected.f32();
-  const double rms = std::sqrt(sum_of_squares(values, n) / static_cast<double>(n));
+  double squares = 0;
+  double largest = 0;
+  for (const Part& part : parts) {
+    squares += part.judged[output].sum_of_squares;
+    largest = std::max(largest, part.judged[output].largest);
+  }
+  const double rms = std::sqrt(squares / static_cast<double>(n));
   if (!std::isfinite(rms)) return {.median = kInfinity};
   if (rms == 0) return {};
-  Lanes largest_of;
-  in_lanes(n, [&](std::int64_t i, std::int64_t lane) {
-    const double size = std::abs(values[i]);
-    largest_of.v[lane] = largest_of.v[lane] < size ? size : largest_of.v[lane];
-  });
-  const double largest = *std::max_element(largest_of.v, largest_of.v + Lanes::kCount);
   std::int64_t too_wide = 0;
-  for (std::int64_t i = 0; i < n; ++i) too_wide += !(bounds.at_least(output, i) <= largest);
+  for (const Part& part : parts) {
+    too_wide += part.bounds.count_beyond(output, part.expected[output].size(),
+                                         part.judged[output].largest, largest);
+  }
   const double beyond = static_cast<double>(too_wide) / static_cast<double>(n);
+  const std::int64_t part_size = parts[0].expected[output].size();  // of all but the last
   std::vector<double> sampled;
   const std::uint64_t n_sampled = std::min(kSampled, static_cast<std::uint64_t>(n));
   for (std::uint64_t k = 0; k < n_sampled; ++k) {
-    sampled.push_back(bounds.at(output, scattered(k, n)));
+    const std::int64_t at = scattered(k, n);
+    Bounds& bounds = parts[static_cast<std::size_t>(at / part_size)].bounds;
+    sampled.push_back(bounds.at(output, at % part_size));
     const double widest = *std::max_element(sampled.begin(), sampled.end());
     if (k + 1 == kSampledFirst && widest <= kMaxSpread / 2 * rms) {
       return {.median = widest / rms, .beyond = beyond};
@@ -148,111 +138,57 @@ Spread spread_of(const Tensor& expected, Bounds& bounds, std::size_t output) {
   return {.median = *middle / rms, .beyond = beyond};
 }
 
-Row judge_row(const Tensor& expected, const Tensor& got, Bounds& bounds, std::size_t output,
-              std::int64_t row) {
-  if (same_bits(expected, got, row, row + 1)) return {};
-  const std::int64_t begin = row * row_size(got);
-  const auto element = [&](std::int64_t i) {
-    return Element{i, value(got, i), value(expected, i), bounds.at_least(output, i)};
+// Adds what was found out about elements from `first` on.
+void add(Judgement& all, Judgement part, std::int64_t first) {
+  const auto moved = [first](Element e) {
+    e.index += first;
+    return e;
   };
-  std::vector<std::int64_t> order(static_cast<std::size_t>(row_size(got)));
-  std::iota(order.begin(), order.end(), begin);
-  if (bounds.are_limits()) {
-    // What may have failed, and of the rest the largest errors: the bounds differ less.
-    const auto rest = std::partition(order.begin(), order.end(),
-                                     [&](std::int64_t i) { return element(i).ratio() > 1; });
-    const auto end = rest + std::min<std::ptrdiff_t>(kRowTried, order.end() - rest);
-    std::partial_sort(rest, end, order.end(), [&](std::int64_t a, std::int64_t b) {
-      return element(a).error() > element(b).error();
-    });
-    order.erase(end, order.end());
+  all.n_elements += part.n_elements;
+  if (part.worst.ratio() > all.worst.ratio()) all.worst = moved(part.worst);
+  for (Row& row : part.rows) {
+    row.worst = moved(row.worst);
+    all.rows.push_back(row);
   }
-  Row judged{.worst = {.index = begin}, .same_bits = false};
-  for (const std::int64_t i : order) {
-    Element e = element(i);
-    e.tolerance = bounds.at(output, i);
-    if (e.ratio() > judged.worst.ratio()) judged.worst = e;
+  if (part.verdict != Verdict::kFail) return;
+  all.verdict = Verdict::kFail;
+  if (all.n_failed == 0) all.first = moved(part.first);
+  all.n_failed += part.n_failed;
+  for (const std::int64_t i : part.failed) {
+    if (all.failed.size() < Judgement::kMaxListed) all.failed.push_back(first + i);
   }
-  return judged;
 }
 
-// The few largest errors of many, and where they are.
-class LargestErrors {
- public:
-  void add(double error, std::int64_t index) {
-    if (!(error > least_)) return;
-    kept_.emplace_back(error, index);
-    std::sort(kept_.begin(), kept_.end(), std::greater<>());
-    if (kept_.size() > kWorstTried) kept_.pop_back();
-    if (kept_.size() == kWorstTried) least_ = kept_.back().first;
-  }
-  const std::vector<std::pair<double, std::int64_t>>& kept() const { return kept_; }
-  // What an error must exceed to be kept.
-  double least() const { return least_; }
-
- private:
-  double least_ = 0;
-  std::vector<std::pair<double, std::int64_t>> kept_;
-};
-
-Judgement judge_numbers(const Tensor& expected, const Tensor& got, Bounds& bounds,
-                        std::size_t output) {
-  Judgement j{.n_elements = got.size()};
+// What the parts say together. Of the elements that passed by a lower limit of their bound, only
+// those of the largest errors of all parts are looked at once more.
+Judgement merged(std::vector<Part>& parts, std::size_t output, const Tensor& expected,
+                 const Tensor& got) {
+  struct Passed {
+    double error;
+    std::int64_t index;  // in its part
+    Part* part;
+  };
+  Judgement all;
+  std::vector<Passed> passed;
   const std::int64_t per_row = row_size(got);
-  const float* const want = expected.f32();
-  const float* const have = got.f32();
-  const auto element = [&](std::int64_t i, double tolerance) {
-    return Element{i, have[i], want[i], tolerance};
-  };
-  // Once the verdict stands and the list is full, an error beyond all bounds so far is counted
-  // without a look at its own: of a whole product that is wrong each would cost as much as it.
-  double widest = 0;
-  const auto bound_of = [&](std::int64_t i, double error) {
-    const bool is_listed = j.failed.size() < Judgement::kMaxListed;
-    const double bound = is_listed || error <= widest ? bounds.at(output, i, error) : widest;
-    widest = std::max(widest, bound);
-    return bound;
-  };
-  LargestErrors passed;
-  double worst = 0;
-  const auto judge_one = [&](std::int64_t i) {
-    const double error = std::abs(double{have[i]} - want[i]);
-    const double limit = bounds.at_least(output, i);
-    if (error <= limit) {  // false for not-a-number
-      if (bounds.are_limits()) {
-        passed.add(error, i);
-      } else if (error > worst * limit) {
-        j.worst = element(i, limit);
-        worst = j.worst.ratio();
-      }
-      return;
-    }
-    const Element e = element(i, bound_of(i, error));
-    if (e.ratio() > 1) {
-      note_failure(j, e, per_row);
-    } else {
-      passed.add(error, i);
-    }
-  };
-  const std::int64_t n = got.size();
-  for (std::int64_t begin = 0; begin < n; begin += kAtOnce) {
-    const std::int64_t end = std::min(n, begin + kAtOnce);
-    const bool stand_out =
-        bounds.are_limits()
-            ? bounds.stand_out(output, have, want, begin, end, 1, passed.least())
-            : bounds.stand_out(output, have, want, begin, end, std::min(worst, 1.0), kInfinity);
-    if (!stand_out) continue;
-    for (std::int64_t i = begin; i < end; ++i) judge_one(i);
+  for (Part& part : parts) {
+    JudgedPart& judged = part.judged[output];
+    for (const auto& [error, i] : judged.passed.kept()) passed.push_back({error, i, &part});
+    add(all, std::move(judged.judgement), part.first_row * per_row);
   }
-  for (const auto& [error, i] : passed.kept()) {
-    const Element e = element(i, bounds.at(output, i));
-    if (e.ratio() > j.worst.ratio()) j.worst = e;
+  std::stable_sort(passed.begin(), passed.end(),
+                   [](const Passed& a, const Passed& b) { return a.error > b.error; });
+  passed.resize(std::min(passed.size(), LargestErrors::kKept));
+  for (const Passed& p : passed) {
+    const std::int64_t i = p.part->first_row * per_row + p.index;
+    const Element e{i, got.f32()[i], expected.f32()[i], p.part->bounds.at(output, p.index)};
+    if (e.ratio() > all.worst.ratio()) all.worst = e;
   }
-  if (j.verdict == Verdict::kPass) {
-    j.spread = spread_of(expected, bounds, output);
-    if (!j.spread.sound()) j.verdict = Verdict::kUnsound;
+  if (all.verdict == Verdict::kPass) {
+    all.spread = spread_of(parts, output, expected);
+    if (!all.spread.sound()) all.verdict = Verdict::kUnsound;
   }
-  return j;
+  return all;
 }
 
 }  // namespace
@@ -311,27 +247,26 @@ std::int64_t scattered(std::uint64_t k, std::int64_t n) {
 }
 
 Judgement judge(const Tensor& expected, const Tensor& got, std::vector<double> given) {
-  Bounds bounds(std::move(given));
-  return judge_numbers(expected, got, bounds, 0);
+  std::vector<Part> parts;
+  parts.push_back({0, {expected}, Bounds(std::move(given)), {}});
+  parts[0].judged.push_back(
+      judge_part(expected, got, parts[0].bounds, 0, Judgement::kMaxListed, false));
+  return merged(parts, 0, expected, got);
 }
 
 std::vector<Judgement> judge(const Op& op, const std::vector<Tensor>& expected,
                              const std::vector<Tensor>& got, const std::vector<Contract>& contracts,
-                             bool by_row) {
+                             const JudgeOptions& options) {
   Op names = op;
   std::vector<Judgement> all;
-  std::optional<Bounds> bounds;
-  if (!is_bit_exact(op)) bounds.emplace(op, expected, contracts);
+  std::vector<Part> parts;
+  if (!is_bit_exact(op)) parts = judged_parts(op, expected, got, contracts, options);
   for (const Operand& operand : operands(names)) {
     if (!writes(operand.access)) continue;
     const std::size_t n = all.size();
-    all.push_back(bounds ? judge_numbers(expected[n], got[n], *bounds, n)
-                         : compare_bits(expected[n], got[n]));
+    all.push_back(is_bit_exact(op) ? compare_bits(expected[n], got[n])
+                                   : merged(parts, n, expected[n], got[n]));
     all.back().output = operand.name;
-    if (!by_row || !bounds) continue;
-    for (std::int64_t row = 0; row < got[n].shape[0]; ++row) {
-      all.back().rows.push_back(judge_row(expected[n], got[n], *bounds, n, row));
-    }
   }
   return all;
 }

@@ -6,8 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "core/backend.h"
 #include "core/contract.h"
-#include "core/ops.h"
 
 namespace qwen::crosscheck {
 
@@ -60,13 +60,18 @@ struct Judgement {
   std::vector<Row> rows = {};  // if asked for, and not bit-exact
 };
 
+struct JudgeOptions {
+  bool by_row = false;      // asks for Judgement::rows
+  Backend* host = nullptr;  // lends its threads
+};
+
 // `op` lies in host memory and holds its inputs as they were before it ran; its outputs are
 // `expected`, one tensor per written operand, in order, as an exact run leaves them, and `got`, as
 // the judged run left them. The bound is the sum of the bounds of `contracts`. Ops of
-// is_bit_exact() are compared bit for bit. `by_row` asks for Judgement::rows.
+// is_bit_exact() are compared bit for bit.
 std::vector<Judgement> judge(const Op& op, const std::vector<Tensor>& expected,
                              const std::vector<Tensor>& got, const std::vector<Contract>& contracts,
-                             bool by_row = false);
+                             const JudgeOptions& options = {});
 
 // One tensor, by given bounds of its elements.
 Judgement judge(const Tensor& expected, const Tensor& got, std::vector<double> bounds);

@@ -148,8 +148,8 @@ void Shadow::compare_given(const Operand& ours, const Tensor& got, const Tap& ta
   if (std::memcmp(got.data, ours.tensor->data, got.bytes()) == 0) return;
   Judgement j = compare_bits(*ours.tensor, got);
   j.output = ours.name;
-  diverges(
-      j, inputs_, tap, got,
+  diverges(j, inputs_, tap, got);
+  causes_.push_back(
       hypotheses_.add_known(tap, {"the path was given other " + std::string(ours.name),
                                   "the tensor that the op reads differs from the step's own"}));
 }
@@ -209,12 +209,13 @@ void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<
   };
   std::vector<Tensor> expected = exact_run(sides_.oracle);
   std::vector<Contract> contracts = {contract, sides_.oracle.contract(repeated.op)};
-  std::vector<Judgement> all = judge(repeated.op, expected, got, contracts, detail_);
+  const JudgeOptions options{.by_row = detail_, .host = &sides_.oracle};
+  std::vector<Judgement> all = judge(repeated.op, expected, got, contracts, options);
   const auto failed = [](const Judgement& j) { return j.verdict == Verdict::kFail; };
   if (std::any_of(all.begin(), all.end(), failed) && &sides_.oracle != &sides_.reference) {
     expected = exact_run(sides_.reference);
     contracts.pop_back();
-    all = judge(repeated.op, expected, got, contracts, detail_);
+    all = judge(repeated.op, expected, got, contracts, options);
   }
   const std::size_t n_before = result_.divergences.size();
   int cause = -1;
@@ -233,6 +234,7 @@ void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<
       }
       continue;
     }
+    diverges(j, inputs_, tap, got[i]);
     if (cause < 0) {
       cause = all_poison(got[i], j.failed)
                   ? hypotheses_.add_known(
@@ -240,7 +242,7 @@ void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<
                               "the elements still hold what was put there before the op"})
                   : hypotheses_.add_site({inputs_, path_op, tap, got, i, j.failed});
     }
-    diverges(j, inputs_, tap, got[i], cause);
+    causes_.push_back(cause);
   }
   if (keep_ && result_.divergences.size() > n_before && kept_.insert(tap.name).second) {
     keep_({repeated.op, got, contracts, all, result_.divergences[n_before]});
@@ -259,9 +261,9 @@ void Shadow::keep(const Judgement& judgement, const Tap& tap, const Contract& co
 }
 
 void Shadow::diverges(const Judgement& judgement, const Op& op, const Tap& tap,
-                      const Tensor& output, int cause) {
+                      const Tensor& output) {
   result_.divergences.push_back(divergence_of(judgement, op, tap, output, tokens_));
-  causes_.push_back(cause);
+  if (found_ && result_.divergences.size() == 1) found_(result_.divergences.front());
 }
 
 void Shadow::end() {
@@ -282,10 +284,10 @@ void Shadow::end() {
         log_.add_cache({"kv_ledger", layer.tap.layer}, all[i].output, layer.ours, ours, got[i]);
       }
       if (all[i].verdict != Verdict::kFail) continue;
-      const int cause = hypotheses_.add_known(
+      diverges(all[i], layer.ours, layer.tap, got[i]);
+      causes_.push_back(hypotheses_.add_known(
           layer.tap, {"another op wrote to this layer's cache",
-                      "it was right after the layer's own write and differs at the step's end"});
-      diverges(all[i], layer.ours, layer.tap, got[i], cause);
+                      "it was right after the layer's own write and differs at the step's end"}));
       std::memcpy((i == 0 ? layer.ours.k_cache : layer.ours.v_cache).data, got[i].data,
                   got[i].bytes());
     }

@@ -55,13 +55,16 @@ struct Evidence {
   std::size_t output() const;
 };
 using KeepEvidence = std::function<void(const Evidence&)>;
+using Found = std::function<void(const Divergence&)>;
 
 class Shadow : public Observer {
  public:
-  // `detail`: every check is kept for the result. That costs time and memory. `keep`, if there is
-  // one, is called for the first op of each tap's name that fails.
-  explicit Shadow(const Sides& sides, bool detail = false, KeepEvidence keep = {})
+  // `detail`: every check is kept for the result. That costs time and memory. `found`, if there is
+  // one, is called for the first divergence, before its cause is looked for; `keep` for the first
+  // op of each tap's name that fails.
+  explicit Shadow(const Sides& sides, bool detail = false, Found found = {}, KeepEvidence keep = {})
       : sides_(sides),
+        found_(std::move(found)),
         keep_(std::move(keep)),
         arrivals_(sides.path),
         hypotheses_(sides),
@@ -85,6 +88,7 @@ class Shadow : public Observer {
   // After the step. Throws if the path left out ops.
   void end();
 
+  bool diverged() const { return !result_.divergences.empty(); }
   // With the causes of all divergences so far.
   ShadowResult result() const;
 
@@ -107,10 +111,10 @@ class Shadow : public Observer {
   void judge_outputs(const Op& path_op, const Tap& tap, const std::vector<Tensor>& got);
   void keep(const Judgement& judgement, const Tap& tap, const Contract& contract,
             const Tensor& expected, const Tensor& got);
-  void diverges(const Judgement& judgement, const Op& op, const Tap& tap, const Tensor& output,
-                int cause);
+  void diverges(const Judgement& judgement, const Op& op, const Tap& tap, const Tensor& output);
 
   Sides sides_;
+  Found found_;
   KeepEvidence keep_;
   std::set<std::string_view> kept_;  // names of taps
   const std::vector<WrongConstant>* wrong_ = nullptr;

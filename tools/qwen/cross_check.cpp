@@ -58,18 +58,10 @@ std::string verdict(Agreement agreement) {
   return "cannot_tell";
 }
 
-// Says where the first op fails as soon as it does: the causes follow at the end of the run.
-crosscheck::KeepEvidence announced(Console& console, crosscheck::KeepEvidence keep) {
-  return
-      [&console, keep = std::move(keep), is_first = true](const crosscheck::Evidence& e) mutable {
-        if (std::exchange(is_first, false)) {
-          const Divergence& d = e.divergence;
-          console.note("differs: token " + std::to_string(d.token) + place(d.tap) + " op " +
-                       value_name(d.tap, d.output) + ", " + thousands(d.n_failed) + " of " +
-                       thousands(d.n_elements) + " elements; going on to find out why");
-        }
-        if (keep) keep(e);
-      };
+std::string announcement(const Divergence& d) {
+  return "differs: token " + std::to_string(d.token) + place(d.tap) + " op " +
+         value_name(d.tap, d.output) + ", " + thousands(d.n_failed) + " of " +
+         thousands(d.n_elements) + " elements; going on to find out why";
 }
 
 class CrossCheck : public Command {
@@ -141,6 +133,7 @@ class CrossCheck : public Command {
     const auto twins = oracle ? nullptr : make_backend("cpu", {});
     const crosscheck::Sides sides{engine.backend(), oracle ? *oracle : *reference, *reference};
     KeptBundles bundles(bundle_dir_.value, *reference);
+    const auto announce = [&console](const Divergence& d) { console.note(announcement(d)); };
     const crosscheck::CrossCheckOptions options{
         .texts = texts,
         .n_decode = tokens_.value,
@@ -154,7 +147,8 @@ class CrossCheck : public Command {
             [&](std::int64_t done, std::int64_t total) {
               console.bar("checking  token " + thousands(done) + " of " + thousands(total));
             },
-        .keep = self_test_ ? bundles.keep() : announced(console, bundles.keep())};
+        .found = self_test_ ? crosscheck::Found() : announce,
+        .keep = bundles.keep()};
     const auto open = [&]() -> std::unique_ptr<ModelFile> {
       return std::make_unique<GgufModelFile>(opened.gguf());
     };

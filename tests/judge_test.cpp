@@ -1,0 +1,119 @@
+// Judging outputs part by part, on one thread or several.
+#include "core/crosscheck/judge.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <stdexcept>
+#include <vector>
+
+#include "backends/cpu/cpu_backend.h"
+#include "backends/cpu/reference/reference.h"
+
+namespace qwen::crosscheck {
+namespace {
+
+constexpr std::int64_t kTokens = 37;  // many parts, the last one shorter
+constexpr std::int64_t kIn = 64;
+constexpr std::int64_t kOut = 1031;
+
+std::vector<float> random_values(std::int64_t n, unsigned seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(static_cast<std::size_t>(n));
+  for (float& v : values) v = normal(random);
+  return values;
+}
+
+Tensor tensor(std::vector<float>& values, std::initializer_list<std::int64_t> dims) {
+  return {reinterpret_cast<std::byte*>(values.data()), DType::kF32,
+          std::span(dims.begin(), dims.size())};
+}
+
+class JudgeTest : public ::testing::Test {
+ protected:
+  JudgeTest() {
+    cpu_(op_);
+    got_ = out_;
+    reference_(op_);
+  }
+  Judgement judged(Backend* host) {
+    return judge(op_, {op_.out}, {tensor(got_, {kTokens, kOut})}, {cpu_.contract(op_)},
+                 {.by_row = true, .host = host})
+        .front();
+  }
+  // The same, whoever judges.
+  Judgement judged_twice() {
+    Judgement alone = judged(nullptr);
+    const Judgement shared = judged(&cpu_);
+    EXPECT_EQ(alone.verdict, shared.verdict);
+    EXPECT_EQ(alone.n_elements, shared.n_elements);
+    EXPECT_EQ(alone.n_failed, shared.n_failed);
+    EXPECT_EQ(alone.failed, shared.failed);
+    EXPECT_EQ(alone.first.index, shared.first.index);
+    EXPECT_EQ(alone.worst.index, shared.worst.index);
+    EXPECT_EQ(alone.worst.tolerance, shared.worst.tolerance);
+    EXPECT_EQ(alone.spread.median, shared.spread.median);
+    EXPECT_EQ(alone.spread.beyond, shared.spread.beyond);
+    EXPECT_EQ(alone.rows.size(), shared.rows.size());
+    return alone;
+  }
+
+  CpuBackend cpu_{3, ""};
+  ReferenceBackend reference_;
+  std::vector<float> x_ = random_values(kTokens * kIn, 1);
+  std::vector<float> weight_ = random_values(kOut * kIn, 2);
+  std::vector<float> out_ = std::vector<float>(kTokens * kOut);
+  std::vector<float> got_;
+  Gemm op_{.out = tensor(out_, {kTokens, kOut}),
+           .x = tensor(x_, {kTokens, kIn}),
+           .weight = tensor(weight_, {kOut, kIn})};
+};
+
+TEST_F(JudgeTest, AllElementsOfAllPartsAreJudged) {
+  const Judgement j = judged_twice();
+  EXPECT_EQ(j.verdict, Verdict::kPass);
+  EXPECT_EQ(j.n_elements, kTokens * kOut);
+  EXPECT_GT(j.worst.ratio(), 0);
+  EXPECT_LT(j.spread.median, 1e-3);
+  ASSERT_EQ(j.rows.size(), static_cast<std::size_t>(kTokens));
+  for (std::int64_t row = 0; row < kTokens; ++row) {
+    const Row& r = j.rows[static_cast<std::size_t>(row)];
+    EXPECT_EQ(r.worst.index / kOut, row);
+    EXPECT_LE(r.worst.ratio(), 1);
+  }
+}
+
+TEST_F(JudgeTest, FailuresKeepTheirPlaceInTheWhole) {
+  const std::vector<std::int64_t> wrong = {5 * kOut + 3, 5 * kOut + 900, 36 * kOut + 1030};
+  got_[static_cast<std::size_t>(wrong[0])] += 0.01f;
+  got_[static_cast<std::size_t>(wrong[1])] += 0.02f;
+  got_[static_cast<std::size_t>(wrong[2])] += 10.0f;
+  const Judgement j = judged_twice();
+  EXPECT_EQ(j.verdict, Verdict::kFail);
+  EXPECT_EQ(j.failed, wrong);
+  EXPECT_EQ(j.n_failed, 3);
+  EXPECT_EQ(j.first.index, wrong[1]);  // the worst of the first row that fails
+  EXPECT_EQ(j.worst.index, wrong[2]);
+  EXPECT_GT(j.rows[36].worst.ratio(), 1);
+}
+
+TEST_F(JudgeTest, OfAWholeThatIsWrongTheListIsCut) {
+  for (float& v : got_) v += 1;
+  const Judgement j = judged_twice();
+  EXPECT_EQ(j.n_failed, kTokens * kOut);
+  EXPECT_EQ(j.failed.size(), Judgement::kMaxListed);
+  EXPECT_EQ(j.first.index / kOut, 0);
+}
+
+TEST(ParallelForTest, AnExceptionReachesTheCaller) {
+  CpuBackend cpu(3, "");
+  const auto fails = [](std::int64_t begin, std::int64_t) {
+    if (begin == 7) throw std::runtime_error("seven");
+  };
+  EXPECT_THROW(cpu.parallel_for(10, 1, fails), std::runtime_error);
+  EXPECT_NO_THROW(cpu.parallel_for(5, 1, fails));
+}
+
+}  // namespace
+}  // namespace qwen::crosscheck
