@@ -1,10 +1,12 @@
 // The bounds of an op's outputs, under all contracts together.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "core/contract.h"
@@ -40,7 +42,7 @@ class Bounds {
   std::int64_t count_beyond(std::size_t output, std::int64_t n, double largest, double limit) const;
 
  private:
-  std::vector<double> sums_[2];
+  std::array<std::vector<double>, 2> sums_;
   std::optional<GemmTolerance> gemm_;
 };
 
