@@ -29,7 +29,8 @@ crosscheck::CrossCheckResult BundleTest::run(const fixtures::TinyModelSpec& spec
       .chunk = 6,
       .kv_dtype = kv,
       .keep = keep};
-  return run_with_fault({path_, reference_, reference_}, open, options, fault).result;
+  Backend& oracle = path_->name() == "cpu" ? static_cast<Backend&>(reference_) : cpu_;
+  return run_with_fault({*path_, oracle, reference_}, open, options, fault).result;
 }
 
 std::vector<Bundle> BundleTest::bundles_of(const fixtures::TinyModelSpec& spec, const Fault& fault,

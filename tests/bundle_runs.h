@@ -7,11 +7,13 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "backends/cpu/cpu_backend.h"
 #include "backends/cpu/reference/reference.h"
+#include "backends/registry.h"
 #include "core/crosscheck/bundle.h"
 #include "core/crosscheck/faults.h"
 #include "tests/fixtures/tiny_model.h"
@@ -19,16 +21,23 @@
 
 namespace qwen::testing {
 
-// Whether QWEN_PYTHON has NumPy; found out once.
+// The Python that runs verify.py: the variable QWEN_PYTHON, or the one that the build found.
+inline std::string python() {
+  const char* given = std::getenv("QWEN_PYTHON");
+  return given != nullptr ? given : QWEN_PYTHON;
+}
+
+// Whether it has NumPy; found out once.
 inline bool has_numpy() {
-  static const bool has = std::system("'" QWEN_PYTHON "' -c 'import numpy' >/dev/null 2>&1") == 0;
+  static const bool has =
+      std::system(("'" + python() + "' -c 'import numpy' >/dev/null 2>&1").c_str()) == 0;
   return has;
 }
 
 // The exit code of verify.py, all folders in one go; what it prints is in `output`.
 inline int verify(const std::vector<std::string>& folders, std::string& output) {
   const std::string log = folders.front() + "/verify.log";
-  std::string command = "'" QWEN_PYTHON "' -B '" + folders.front() + "/verify.py'";
+  std::string command = "'" + python() + "' -B '" + folders.front() + "/verify.py'";
   for (const std::string& folder : folders) command += " '" + folder + "'";
   const int status = std::system((command + " >'" + log + "' 2>&1").c_str());
   std::ifstream in(log);
@@ -85,7 +94,9 @@ class BundleTest : public ::testing::Test {
   }
 
   std::string dir_;
-  CpuBackend path_{1, ""};
+  // Whose path is checked: the CPU's by the reference, a GPU's by the CPU's.
+  std::unique_ptr<Backend> path_ = make_backend("cpu", {.threads = 1});
+  CpuBackend cpu_{1, ""};
   ReferenceBackend reference_;
 };
 

@@ -88,17 +88,31 @@ void expect_equal(const Bundle& bundle, cli::StoredBundle stored) {
   }
 }
 
-class EveryFault : public BundleTest, public ::testing::WithParamInterface<bool> {};
+// A device, and whether the model is quantised.
+class EveryFault : public BundleTest,
+                   public ::testing::WithParamInterface<std::tuple<std::string, bool>> {
+ protected:
+  void SetUp() override {
+    const std::string& kind = std::get<0>(GetParam());
+    for (const Device& device : devices()) {
+      if (device.kind == kind && !device.usable) {
+        GTEST_SKIP() << kind << " cannot be used here: " << device.why_not;
+      }
+    }
+    path_ = make_backend(kind, {.threads = kind == "cpu" ? 1 : 0, .cuda = {.exact = true}});
+  }
+};
 
 TEST_P(EveryFault, IsReplayedFromItsBundle) {
-  const auto spec = GetParam() ? quantised() : small();
+  const bool is_quantised = std::get<1>(GetParam());
+  const auto spec = is_quantised ? quantised() : small();
   std::vector<std::string> folders;
   std::set<std::string> kinds;
   int same = 0;
   for (const Fault& fault : crosscheck::fault_catalogue()) {
     SCOPED_TRACE(fault.id);
     const auto bundles =
-        bundles_of(spec, fault, GetParam() ? DType::kF16 : DType::kF32, expect_same_verdict);
+        bundles_of(spec, fault, is_quantised ? DType::kF16 : DType::kF32, expect_same_verdict);
     // At least one for each op that the fault was planted in. (Zeroed weights are found at load.)
     EXPECT_GE(bundles.size(), fault.plants.size());
     for (const Bundle& bundle : bundles) {
@@ -109,8 +123,8 @@ TEST_P(EveryFault, IsReplayedFromItsBundle) {
       expect_equal(bundle, cli::read_bundle(folder));
       folders.push_back(folder);
       kinds.insert(std::string(name(bundle.op)));
-      EXPECT_EQ(run_again(bundle, path_).again, Again::kRight);
-      crosscheck::FaultyBackend faulty(path_, reference_, fault.plants);
+      EXPECT_EQ(run_again(bundle, *path_).again, Again::kRight);
+      crosscheck::FaultyBackend faulty(*path_, reference_, fault.plants);
       same += run_again(bundle, faulty).again == Again::kSame;
     }
   }
@@ -123,9 +137,12 @@ TEST_P(EveryFault, IsReplayedFromItsBundle) {
   EXPECT_EQ(verify(folders, output), 0) << output;
 }
 
-INSTANTIATE_TEST_SUITE_P(Tiny, EveryFault, ::testing::Bool(), [](const auto& test) {
-  return std::string(test.param ? "Q8_0_kvF16" : "F32_kvF32");
-});
+INSTANTIATE_TEST_SUITE_P(Tiny, EveryFault,
+                         ::testing::Combine(::testing::Values("cpu", "cuda"), ::testing::Bool()),
+                         [](const auto& test) {
+                           return std::get<0>(test.param) +
+                                  (std::get<1>(test.param) ? "_Q8_0_kvF16" : "_F32_kvF32");
+                         });
 
 // As the command writes them: only if asked to, with the cause that is known at the end.
 TEST_F(BundleTest, OfARunAreKept) {

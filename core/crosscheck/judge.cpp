@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "core/crosscheck/bounds.h"
@@ -178,8 +179,7 @@ Judgement merged(std::vector<Part>& parts, std::size_t output, const Tensor& exp
   }
   std::stable_sort(passed.begin(), passed.end(),
                    [](const Passed& a, const Passed& b) { return a.error > b.error; });
-  passed.resize(std::min(passed.size(), LargestErrors::kKept));
-  for (const Passed& p : passed) {
+  for (const Passed& p : std::span(passed).first(std::min(passed.size(), LargestErrors::kKept))) {
     const std::int64_t i = p.part->first_row * per_row + p.index;
     const Element e{i, got.f32()[i], expected.f32()[i], p.part->bounds.at(output, p.index)};
     if (e.ratio() > all.worst.ratio()) all.worst = e;
