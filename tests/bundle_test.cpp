@@ -9,6 +9,7 @@
 
 #include "tests/bundle_runs.h"
 #include "tests/cli_process.h"
+#include "tests/usable_device.h"
 #include "tools/qwen/kept_bundles.h"
 
 namespace qwen::testing {
@@ -94,11 +95,8 @@ class EveryFault : public BundleTest,
  protected:
   void SetUp() override {
     const std::string& kind = std::get<0>(GetParam());
-    for (const Device& device : devices()) {
-      if (device.kind == kind && !device.usable) {
-        GTEST_SKIP() << kind << " cannot be used here: " << device.why_not;
-      }
-    }
+    const std::string why = why_skipped(kind);
+    if (!why.empty()) GTEST_SKIP() << why;
     path_ = make_backend(kind, {.threads = kind == "cpu" ? 1 : 0, .cuda = {.exact = true}});
   }
 };

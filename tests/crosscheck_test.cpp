@@ -8,11 +8,13 @@
 #include "core/crosscheck/faults.h"
 #include "loader/weights.h"
 #include "tests/model_runs.h"
+#include "tests/usable_device.h"
 
 namespace qwen::crosscheck {
 namespace {
 
 using qwen::testing::random_text;
+using qwen::testing::why_skipped;
 
 struct Shape {
   std::string name;
@@ -39,11 +41,8 @@ class CrossCheckTest : public ::testing::TestWithParam<std::tuple<std::string, S
  protected:
   void SetUp() override {
     const std::string& kind = std::get<0>(GetParam());
-    for (const Device& device : devices()) {
-      if (device.kind == kind && !device.usable) {
-        GTEST_SKIP() << kind << " cannot be used here: " << device.why_not;
-      }
-    }
+    const std::string why = why_skipped(kind);
+    if (!why.empty()) GTEST_SKIP() << why;
     // Exact: F16 operands and scores in the hundreds leave bounds that say nothing.
     path_ = make_backend(kind, {.threads = kind == "cpu" ? 1 : 0, .cuda = {.exact = true}});
   }

@@ -15,6 +15,7 @@
 #include "core/generate.h"
 #include "tests/error_of.h"
 #include "tests/model_runs.h"
+#include "tests/usable_device.h"
 
 namespace qwen::testing {
 namespace {
@@ -105,11 +106,8 @@ class CudaModelTest : public ::testing::TestWithParam<TinyModel> {
   static void TearDownTestSuite() { backends_.clear(); }
 
   void SetUp() override {
-    for (const Device& device : devices()) {
-      if (device.kind == device_kind() && !device.usable) {
-        GTEST_SKIP() << device.kind << " cannot be used here: " << device.why_not;
-      }
-    }
+    const std::string why = why_skipped(device_kind());
+    if (!why.empty()) GTEST_SKIP() << why;
   }
 
   // Made once: a CUDA context takes long.

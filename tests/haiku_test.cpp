@@ -18,6 +18,7 @@
 #include "core/error.h"
 #include "tests/haiku.h"
 #include "tests/real_model.h"
+#include "tests/usable_device.h"
 
 namespace qwen::testing {
 namespace {
@@ -45,11 +46,8 @@ std::string topic_of(int minute) {
 class HaikuTest : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
-    for (const Device& device : devices()) {
-      if (device.kind == GetParam() && !device.usable) {
-        GTEST_SKIP() << device.kind << " cannot be used here: " << device.why_not;
-      }
-    }
+    const std::string why = why_skipped(GetParam());
+    if (!why.empty()) GTEST_SKIP() << why;
     backend_ = make_backend(GetParam(), {});
     writer_ = std::make_unique<HaikuWriter>(*backend_);
   }

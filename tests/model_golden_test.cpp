@@ -9,6 +9,7 @@
 #include "core/crosscheck/npy.h"
 #include "core/generate.h"
 #include "tests/real_model.h"
+#include "tests/usable_device.h"
 
 namespace qwen::testing {
 namespace {
@@ -38,11 +39,8 @@ class RealModel : public ::testing::TestWithParam<Way> {
  protected:
   void SetUp() override {
     if (real_model_path() == nullptr) GTEST_SKIP() << "QWEN_REAL_MODEL is not set";
-    for (const Device& device : devices()) {
-      if (device.kind == GetParam().device && !device.usable) {
-        GTEST_SKIP() << device.kind << " cannot be used here: " << device.why_not;
-      }
-    }
+    const std::string why = why_skipped(GetParam().device);
+    if (!why.empty()) GTEST_SKIP() << why;
     const BackendOptions options{.cuda = {.exact = GetParam().exact}};
     loaded_ =
         std::make_unique<LoadedModel>(open_file(real_model_path()), GetParam().device, options);

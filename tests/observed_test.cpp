@@ -5,6 +5,7 @@
 #include "backends/registry.h"
 #include "core/crosscheck/shadow.h"
 #include "tests/model_runs.h"
+#include "tests/usable_device.h"
 
 namespace qwen::crosscheck {
 namespace {
@@ -18,11 +19,8 @@ using qwen::testing::tiny_models;
 class ObservedTest : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(ObservedTest, ShadowLeavesTheBitsAsTheyAre) {
-  for (const Device& device : devices()) {
-    if (device.kind == GetParam() && !device.usable) {
-      GTEST_SKIP() << device.kind << " cannot be used here: " << device.why_not;
-    }
-  }
+  const std::string why = qwen::testing::why_skipped(GetParam());
+  if (!why.empty()) GTEST_SKIP() << why;
   const auto path = make_backend(GetParam(), {.threads = GetParam() == "cpu" ? 1 : 0,
                                               .cuda = {.level = CudaOptions::Level::kEager}});
   ReferenceBackend reference;
