@@ -234,6 +234,42 @@ TEST_F(CliCommands, Bench) {
   EXPECT_EQ(half["kv_bytes_per_position"], 2 * 2 * 2 * 64 * 2);
 }
 
+TEST_F(CliCommands, BenchBesideAnEarlierRun) {
+  const auto bench = [&](Args more) {
+    more.insert(more.begin(), {"bench", "-p", "8", "-n", "4", "-r", "1", "--device", "cpu"});
+    return qwen(more);
+  };
+  Json earlier = bench({"-d", "0", "--json"}).json();
+  const auto compared = [&](Args more) {
+    std::ofstream(path("earlier.json")) << earlier;
+    more.insert(more.end(), {"-d", "0,3", "--compare", path("earlier.json")});
+    return bench(more);
+  };
+  // Another machine's, so that the numbers tell the runs apart.
+  earlier["device"]["name"] = "abacus";
+  earlier["bandwidth_bytes_s"] = 5e9;
+  earlier["decode"][0]["tok_s"] = 1e-3;
+  earlier["decode"][0]["limit_tok_s"] = 4e-3;
+  const Json json = compared({"--json"}).json();
+  EXPECT_EQ(json["compared_with"]["device"]["name"], "abacus");
+  const Json& row = json["decode"][0];
+  EXPECT_EQ(row["before"]["tok_s"], 1e-3);
+  EXPECT_EQ(row["before"]["share"], 0.25);
+  EXPECT_EQ(row["before"]["ratio"], row["tok_s"].get<double>() / 1e-3);
+  EXPECT_TRUE(json["decode"][1]["before"].is_null());  // of another depth
+  EXPECT_GT(json["prefill"][0]["before"]["ratio"].get<double>(), 0);
+  const Result text = compared({});
+  EXPECT_EQ(text.code, 0) << text.err;
+  for (const char* part : {"abacus  ", "5.0 GB/s", "25 %", "not measured"}) {
+    EXPECT_NE(text.out.find(part), std::string::npos) << part << " in " << text.out;
+  }
+  earlier["decode"][0]["tok_s"] = 0;
+  expect_failure(compared({}), 2, "earlier.json is not what qwen bench --json writes");
+  earlier["decode"] = 7;
+  expect_failure(compared({}), 2, "is not what qwen bench --json writes", "--json > FILE.json");
+  expect_failure(bench({"--compare", path("none")}), 2, "cannot read");
+}
+
 TEST_F(CliCommands, Trace) {
   const std::string file = path("trace.jsonl");
   const Json json = qwen(greedy({"-p", "hello", "-n", "3", "--json", "--ignore-eos", "--trace",

@@ -5,9 +5,11 @@
 #include <chrono>
 #include <fstream>
 #include <limits>
+#include <optional>
 
 #include "core/error.h"
 #include "tools/qwen/bandwidth.h"
+#include "tools/qwen/bench_report.h"
 #include "tools/qwen/command.h"
 #include "tools/qwen/engine.h"
 #include "tools/qwen/format.h"
@@ -38,18 +40,6 @@ std::uint64_t peak_memory() {
 // Starts the peak anew (proc(5), clear_refs). Where the system does not allow it, it stays.
 void restart_peak_memory() { std::ofstream("/proc/self/clear_refs") << "5"; }
 
-// Left to right: a text column, then numbers.
-std::string cells(const std::vector<std::string>& values) {
-  std::string line;
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const std::string& v = values[i];
-    const std::size_t width = i == 0 ? 16 : 14;
-    const std::string gap(width > v.size() ? width - v.size() : 1, ' ');
-    line += i == 0 ? v + gap : gap + v;
-  }
-  return line + "\n";
-}
-
 class Bench : public Command {
  public:
   std::string name() const override { return "bench"; }
@@ -70,11 +60,17 @@ class Bench : public Command {
                    "tokens of a decode run, of each sequence; default 64");
     parser.integer("-r,--repetitions", repetitions_, {1, 1000}, "runs of each kind; default 5");
     parser.flag("--profile", profile_, "time by op, of one more run of each kind");
+    parser.text_option("--compare", compare_,
+                       "an earlier run's --json: each of its rows stands below the one that "
+                       "measures the same");
     output_.declare(parser);
   }
 
   void run(Console& console) override {
     output_.apply(console);
+    std::optional<EarlierBench> earlier;  // read before the minutes that the runs may take
+    if (compare_.chosen()) earlier.emplace(compare_.value);
+    const EarlierBench* const before = earlier ? &*earlier : nullptr;
     OpenedModel model(model_.take_model(console), console);
     Engine engine(model, model_, console);
     const std::int64_t needed = context_needed();
@@ -90,7 +86,7 @@ class Bench : public Command {
                               thousands(ctx),
                    .hint = "smaller -p, -d or -n"});
     }
-    Report report{.model = model.description(), .device = engine.description()};
+    BenchReport report{.model = model.description(), .device = engine.description()};
     // The buffer that the memory is measured with is not the model's need.
     report.loading_peak = peak_memory();
     // A quarter: it must not push the model out of memory.
@@ -105,44 +101,26 @@ class Bench : public Command {
     restart_peak_memory();
     const auto session = engine.make_session(ctx, limits);
     count_bytes(*session, report);
-    if (!output_.json) console.write(header(report));
-    for (const std::int64_t n : prompts_.value) {
-      report.rows.push_back(prefill(*session, n));
-      if (!output_.json) console.write(line(report.rows.back()));
-    }
+    const auto add = [&](BenchRow row) {
+      if (!output_.json) console.write(bench_line(report, row, before));
+      report.rows.push_back(std::move(row));
+    };
+    if (!output_.json) console.write(bench_header(report, before));
+    for (const std::int64_t n : prompts_.value) add(prefill(*session, n));
     for (const std::int64_t batch : batches_.value) {
       for (const std::int64_t depth : depths_.value) {
-        report.rows.push_back(decode(*session, {batch, depth}, report));
-        if (!output_.json) console.write(line(report.rows.back()));
+        add(decode(*session, {batch, depth}, report));
       }
     }
+    report.peak = std::max(report.loading_peak, peak_memory());
     if (output_.json) {
-      console.document(document(report));
+      console.document(bench_document(report, before));
     } else {
-      console.write("peak memory " + bytes_text(peak(report)) + "\n");
+      console.write("peak memory " + bytes_text(report.peak) + "\n");
     }
   }
 
  private:
-  struct Row {
-    bool is_prefill = true;
-    std::int64_t n = 0;      // tokens of the run, of each sequence
-    std::int64_t depth = 0;  // cached before it
-    std::int64_t batch = 1;  // sequences
-    double per_second = 0;   // tokens of all sequences
-    double limit = 0;        // tokens per second that reading alone would allow; 0: not known
-    std::vector<Profile::Row> ops = {};
-  };
-  struct Report {
-    Json model;
-    Json device;
-    std::uint64_t loading_peak = 0;  // bytes
-    double bandwidth = 0;            // bytes per second
-    std::int64_t weight_bytes = 0;
-    std::int64_t kv_bytes_per_position = 0;
-    std::vector<Row> rows = {};
-  };
-
   // What a decode run starts from.
   struct Start {
     std::int64_t batch;
@@ -186,7 +164,7 @@ class Bench : public Command {
     return std::chrono::duration<double>(Clock::now() - start).count();
   }
 
-  static void count_bytes(Session& session, Report& report) {
+  static void count_bytes(Session& session, BenchReport& report) {
     StepBytes counter;
     {
       const ObservingScope observing(session.backend(), &counter);
@@ -197,7 +175,7 @@ class Bench : public Command {
     report.kv_bytes_per_position = counter.kv_per_position();
   }
 
-  Row prefill(Session& session, std::int64_t n) const {
+  BenchRow prefill(Session& session, std::int64_t n) const {
     const std::vector<std::int32_t> ids = some_ids(n, session);
     std::vector<double> rates;
     const auto once = [&] {
@@ -211,12 +189,12 @@ class Bench : public Command {
     for (std::int64_t i = 0; i < repetitions_.value; ++i) {
       rates.push_back(static_cast<double>(n) / once());
     }
-    Row row{.is_prefill = true, .n = n, .per_second = median(rates)};
+    BenchRow row{.is_prefill = true, .n = n, .per_second = median(rates)};
     if (profile_) row.ops = profiled(session, (n + 1) / 2, once);
     return row;
   }
 
-  Row decode(Session& session, const Start& at, const Report& report) const {
+  BenchRow decode(Session& session, const Start& at, const BenchReport& report) const {
     for (std::int32_t seq = 0; seq < at.batch; ++seq) {
       session.reset(seq);
       if (at.depth > 0) session.prefill(seq, some_ids(at.depth, session));
@@ -233,12 +211,13 @@ class Bench : public Command {
     // The weights are read once for all sequences.
     const std::int64_t bytes =
         report.weight_bytes + at.batch * report.kv_bytes_per_position * positions;
-    Row row{.is_prefill = false,
-            .n = n,
-            .depth = at.depth,
-            .batch = at.batch,
-            .per_second = median(rates),
-            .limit = report.bandwidth * static_cast<double>(at.batch) / static_cast<double>(bytes)};
+    BenchRow row{
+        .is_prefill = false,
+        .n = n,
+        .depth = at.depth,
+        .batch = at.batch,
+        .per_second = median(rates),
+        .limit = report.bandwidth * static_cast<double>(at.batch) / static_cast<double>(bytes)};
     if (profile_) row.ops = profiled(session, positions, once);
     return row;
   }
@@ -251,86 +230,6 @@ class Bench : public Command {
     return profile.rows();
   }
 
-  static std::uint64_t peak(const Report& report) {
-    return std::max(report.loading_peak, peak_memory());
-  }
-
-  static std::string header(const Report& report) {
-    std::string text = report.model["file"].get<std::string>() + "  " +
-                       report.model["file_type"].get<std::string>() + "\n" +
-                       report.device["kind"].get<std::string>() + "  " +
-                       report.device["name"].get<std::string>() + "  " +
-                       std::to_string(report.device["threads"].get<int>()) + " threads\n";
-    text += "a token reads " + thousands(report.weight_bytes) + " bytes of weights and " +
-            thousands(report.kv_bytes_per_position) + " per cached token\n";
-    if (report.bandwidth > 0) {
-      text += "memory reads at " + fixed(report.bandwidth / 1e9, 1) + " GB/s" +
-              (report.device["kind"] == "cuda" ? ", measured by a matrix-vector product" : "") +
-              "\n";
-    }
-    return text + cells({"", "tokens", "depth", "batch", "tok/s", "limit tok/s", "share"});
-  }
-
-  static std::string line(const Row& row) {
-    std::vector<std::string> values = {row.is_prefill ? "prompt" : "decode", thousands(row.n),
-                                       thousands(row.depth), thousands(row.batch),
-                                       rate(row.per_second)};
-    if (row.limit > 0) {
-      values.push_back(rate(row.limit));
-      values.push_back(fixed(100 * row.per_second / row.limit, 0) + " %");
-    }
-    std::string text = cells(values);
-    if (row.ops.empty()) return text;
-    double total = 0;
-    for (const Profile::Row& op : row.ops) total += op.seconds;
-    text += cells({"  op", "tap", "calls", "us", "GB/s", "share"});
-    for (const Profile::Row& op : row.ops) {
-      text += cells({"  " + op.op, op.tap, thousands(op.calls), fixed(op.seconds * 1e6, 0),
-                     fixed(static_cast<double>(op.bytes) / op.seconds / 1e9, 1),
-                     fixed(100 * op.seconds / total, 1) + " %"});
-    }
-    return text;
-  }
-
-  static Json document(const Report& report) {
-    Json prefill = Json::array();
-    Json decode = Json::array();
-    for (const Row& row : report.rows) {
-      Json out{{"tokens", row.n}};
-      if (!row.is_prefill) {
-        out["depth"] = row.depth;
-        out["batch"] = row.batch;
-      }
-      out["tok_s"] = row.per_second;
-      if (row.limit > 0) {
-        out["limit_tok_s"] = row.limit;
-        out["share"] = row.per_second / row.limit;
-      }
-      if (!row.ops.empty()) out["profile"] = ops_json(row);
-      (row.is_prefill ? prefill : decode).push_back(std::move(out));
-    }
-    return {{"model", report.model},
-            {"device", report.device},
-            {"bandwidth_bytes_s", report.bandwidth > 0 ? Json(report.bandwidth) : Json(nullptr)},
-            {"weight_bytes_per_token", report.weight_bytes},
-            {"kv_bytes_per_position", report.kv_bytes_per_position},
-            {"prefill", prefill},
-            {"decode", decode},
-            {"peak_memory_bytes", peak(report)}};
-  }
-
-  static Json ops_json(const Row& row) {
-    Json out = Json::array();
-    for (const Profile::Row& op : row.ops) {
-      out.push_back({{"op", op.op},
-                     {"tap", op.tap},
-                     {"calls", op.calls},
-                     {"seconds", op.seconds},
-                     {"bytes", op.bytes}});
-    }
-    return out;
-  }
-
   ModelOptions model_;
   OutputOptions output_;
   Setting<std::vector<std::int64_t>> prompts_{{512}};
@@ -338,6 +237,7 @@ class Bench : public Command {
   Setting<std::vector<std::int64_t>> batches_{{1}};
   Setting<std::int64_t> tokens_{64};
   Setting<std::int64_t> repetitions_{5};
+  Setting<std::string> compare_;
   bool profile_ = false;
 };
 

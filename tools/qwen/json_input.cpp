@@ -42,4 +42,10 @@ Json parse_json_list(const std::string& text, const std::string& source, const s
   return json;
 }
 
+Json parse_json_object(const std::string& text, const std::string& source) {
+  Json json = parse(text, source);
+  if (!json.is_object()) refuse(source + ": expected a JSON object, got " + json.type_name());
+  return json;
+}
+
 }  // namespace qwen::cli

@@ -11,4 +11,7 @@ namespace qwen::cli {
 nlohmann::ordered_json parse_json_list(const std::string& text, const std::string& source,
                                        const std::string& what);
 
+// The same for a JSON object.
+nlohmann::ordered_json parse_json_object(const std::string& text, const std::string& source);
+
 }  // namespace qwen::cli
