@@ -77,6 +77,7 @@ def prompts():
 
 
 def main():
+    torch.set_num_threads(1)  # the products are small: several threads mostly wait for each other
     model, tokenizer, template = read_model(ROOT / "tools" / "default_model" / "default.gguf")
     chat_template = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(template)
     end = tokenizer.token_to_id("<|im_end|>")
@@ -91,7 +92,7 @@ def main():
         prompt_ids = tokenizer.encode(text, add_special_tokens=False).ids
         ids, lead = greedy(model, prompt_ids, end)
         if lead >= MARGIN:
-            lines.append(json.dumps({"prompt": prompt, "n_prompt": len(prompt_ids), "ids": ids}))
+            lines.append(json.dumps({"prompt": prompt, "prompt_ids": prompt_ids, "ids": ids}))
     Path(sys.argv[1]).write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"{len(lines)} of {len(seen)} prompts")
 

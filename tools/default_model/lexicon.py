@@ -153,6 +153,7 @@ class Lexicon:
 
 if __name__ == "__main__":
     lexicon = Lexicon()
-    print("\n".join(lexicon.unknown_words()))
+    for problem in lexicon.unknown_words():
+        print(problem)
     print(len(lexicon.counts), "words;", len(lexicon.topics), "topics;",
           {k: len(v) for k, v in lexicon.required.items()})
