@@ -35,19 +35,36 @@ std::string lower(std::string_view text) {
 
 bool is_letter(char c) { return std::isalpha(static_cast<unsigned char>(c)) != 0; }
 
-// Words, and hyphenated ones whole.
-std::vector<std::string> words_of(std::string_view text, bool split_hyphens) {
+// All that a line may be made of: anything else is noise.
+bool is_plain(char c) {
+  return is_letter(c) || std::string_view(" ,.:;!?'-").find(c) != std::string_view::npos;
+}
+
+// The parts of a hyphenated word count as words, "it's" as one.
+std::vector<std::string> words_of(std::string_view line) {
   std::vector<std::string> words;
   std::string word;
-  for (const char c : lower(text) + " ") {
-    if (is_letter(c) || (c == '-' && !split_hyphens && !word.empty())) {
-      word += c;
+  const std::string text = lower(line) + " ";
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (is_letter(text[i]) || (text[i] == '\'' && !word.empty() && is_letter(text[i + 1]))) {
+      word += text[i];
     } else if (!word.empty()) {
       words.push_back(word);
       word.clear();
     }
   }
   return words;
+}
+
+// How often `word` stands in the text, not as a part of another word.
+int times(const std::string& word, const std::string& haiku) {
+  const std::string text = " " + lower(haiku) + " ";
+  const auto joins = [](char c) { return is_letter(c) || c == '-'; };
+  int n = 0;
+  for (std::size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + 1)) {
+    if (!joins(text[at - 1]) && !joins(text[at + word.size()])) ++n;
+  }
+  return n;
 }
 
 std::vector<std::string> lines_of(const std::string& text) {
@@ -72,7 +89,7 @@ WordList::WordList() {
 
 std::optional<int> WordList::syllables(std::string_view line) const {
   int sum = 0;
-  for (const std::string& word : words_of(line, true)) {
+  for (const std::string& word : words_of(line)) {
     const auto known = counts_.find(word);
     if (known == counts_.end()) return std::nullopt;
     sum += known->second;
@@ -114,16 +131,15 @@ std::string haiku_request(const std::string& topic, const std::string& word) {
 std::string flaw(const WordList& words, const std::string& haiku, const std::string& word) {
   const auto lines = lines_of(haiku);
   if (lines.size() != 3) return std::to_string(lines.size()) + " lines";
-  const auto all = words_of(haiku, false);
-  const auto n = std::count(all.begin(), all.end(), word);
+  const int n = times(word, haiku);
   if (n != 1) return std::to_string(n) + " times '" + word + "'";
   constexpr std::array<int, 3> kSyllables = {5, 7, 5};
   for (std::size_t i = 0; i < lines.size(); ++i) {
+    const std::string where = "line " + std::to_string(i + 1) + ": ";
+    if (!std::all_of(lines[i].begin(), lines[i].end(), is_plain)) return where + "noise";
     const auto counted = words.syllables(lines[i]);
-    if (!counted) return "line " + std::to_string(i + 1) + ": an unknown word";
-    if (*counted != kSyllables.at(i)) {
-      return "line " + std::to_string(i + 1) + ": " + std::to_string(*counted) + " syllables";
-    }
+    if (!counted) return where + "an unknown word";
+    if (*counted != kSyllables.at(i)) return where + std::to_string(*counted) + " syllables";
   }
   return "";
 }
@@ -140,21 +156,56 @@ std::vector<std::int32_t> HaikuWriter::prompt_ids(const std::string& message) {
                               cli::render_chat(opened_, messages, nullptr, true).segments);
 }
 
-std::vector<std::int32_t> HaikuWriter::answer_ids(const std::string& message,
-                                                  const SampleParams& sampling, int limit) {
-  Session session(
-      *model_, backend_,
-      {.ctx = kContext, .kv_dtype = backend_.name() == "cuda" ? DType::kF16 : DType::kF32});
+SessionOptions HaikuWriter::session_options(std::int64_t n_seqs) const {
+  return {.ctx = kContext,
+          .n_seqs = n_seqs,
+          .max_step_rows = n_seqs,
+          .kv_dtype = backend_.name() == "cuda" ? DType::kF16 : DType::kF32};
+}
+
+std::vector<std::int32_t> HaikuWriter::answer_ids(std::span<const std::int32_t> prompt,
+                                                  const SampleParams& sampling) {
+  Session session(*model_, backend_, session_options(1));
   const GenerateOptions options{
-      .sampling = sampling, .max_tokens = limit, .stop_ids = opened_.stop_ids()};
-  Generation made = generate(session, 0, prompt_ids(message), 0, options,
-                             [](std::int32_t) { return Verdict::kContinue; });
+      .sampling = sampling, .max_tokens = kMaxNew, .stop_ids = opened_.stop_ids()};
+  Generation made =
+      generate(session, 0, prompt, 0, options, [](std::int32_t) { return Verdict::kContinue; });
   if (made.stop == StopReason::kEos) made.ids.pop_back();
   return made.ids;
 }
 
+std::vector<std::vector<std::int32_t>> HaikuWriter::answers_together(
+    std::span<const std::vector<std::int32_t>> prompts) {
+  const auto n = static_cast<std::int32_t>(prompts.size());
+  const std::vector<std::int32_t> stop_ids = opened_.stop_ids();
+  Session session(*model_, backend_, session_options(n));
+  std::vector<std::vector<std::int32_t>> next(prompts.begin(), prompts.end());  // to be fed
+  std::vector<std::int32_t> pos(n, 0);
+  std::vector<std::vector<std::int32_t>> answers(n);
+  for (int step = 0;; ++step) {
+    std::vector<TokenInput> tokens;
+    std::vector<std::int32_t> rows;  // their sequences
+    for (std::int32_t s = 0; s < n; ++s) {
+      if (step < s % 2 || next[s].empty()) continue;
+      for (const std::int32_t id : next[s]) tokens.push_back({id, pos[s]++, s, false});
+      tokens.back().wants_logits = true;
+      rows.push_back(s);
+    }
+    if (tokens.empty()) return answers;
+    session.step(tokens);
+    const std::vector<std::int32_t> chosen = session.sample();
+    for (std::size_t row = 0; row < rows.size(); ++row) {
+      std::vector<std::int32_t>& answer = answers[rows[row]];
+      next[rows[row]].clear();
+      if (std::binary_search(stop_ids.begin(), stop_ids.end(), chosen[row])) continue;
+      answer.push_back(chosen[row]);
+      if (answer.size() < kMaxNew) next[rows[row]] = {chosen[row]};
+    }
+  }
+}
+
 std::string HaikuWriter::answer(const std::string& message, const SampleParams& sampling) {
-  return opened_.tokenizer().decode(answer_ids(message, sampling));
+  return opened_.tokenizer().decode(answer_ids(prompt_ids(message), sampling));
 }
 
 SampleParams HaikuWriter::suggested_sampling(std::uint32_t seed) {

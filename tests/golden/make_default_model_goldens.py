@@ -9,9 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-import gguf
 import jinja2
-import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -19,34 +17,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools" / "default_model"))
 from chat import Chat  # noqa: E402
 from evaluate import haiku_sets  # noqa: E402
-from export import PARTS  # noqa: E402
-from model import Config, Qwen2, rotated  # noqa: E402
-from tokens import SPECIALS, assemble  # noqa: E402
+from model import rotated  # noqa: E402
+from read_gguf import read_model  # noqa: E402
 
 N_PROMPTS = 200
 MAX_NEW = 64
 MARGIN = 0.05
-
-
-def read_model(reader):
-    values = {name: field.contents() for name, field in reader.fields.items()}
-    tokens = values["tokenizer.ggml.tokens"]
-    merges = [tuple(merge.split(" ")) for merge in values["tokenizer.ggml.merges"]]
-    vocab = {token: i for i, token in enumerate(tokens) if token not in SPECIALS}
-    tokenizer = assemble(vocab, merges)
-    assert all(tokenizer.token_to_id(token) == i for i, token in enumerate(tokens))
-    config = Config(len(tokens), values["qwen2.embedding_length"], values["qwen2.block_count"],
-                    values["qwen2.attention.head_count"], values["qwen2.attention.head_count_kv"], 64,
-                    values["qwen2.feed_forward_length"], values["qwen2.rope.freq_base"],
-                    values["qwen2.attention.layer_norm_rms_epsilon"], values["qwen2.context_length"])
-    tensors = {t.name: torch.from_numpy(np.array(gguf.quants.dequantize(t.data, t.tensor_type), np.float32))
-               for t in reader.tensors}
-    state = {"embed.weight": tensors["token_embd.weight"], "output_norm.weight": tensors["output_norm.weight"]}
-    for i in range(config.n_layers):
-        state |= {f"layers.{i}.{ours}": tensors[f"blk.{i}.{theirs}"] for ours, theirs in PARTS.items()}
-    model = Qwen2(config)
-    model.load_state_dict({k: v.reshape(model.state_dict()[k].shape) for k, v in state.items()})
-    return model.eval(), tokenizer, values["tokenizer.chat_template"]
 
 
 def last_logits(model, ids, start, cache):
@@ -101,7 +77,8 @@ def prompts():
 
 
 def main():
-    model, tokenizer, template = read_model(gguf.GGUFReader(ROOT / "tools" / "default_model" / "default.gguf"))
+    torch.set_num_threads(1)  # the products are small: several threads mostly wait for each other
+    model, tokenizer, template = read_model(ROOT / "tools" / "default_model" / "default.gguf")
     chat_template = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(template)
     end = tokenizer.token_to_id("<|im_end|>")
     seen, lines = set(), []
@@ -115,7 +92,7 @@ def main():
         prompt_ids = tokenizer.encode(text, add_special_tokens=False).ids
         ids, lead = greedy(model, prompt_ids, end)
         if lead >= MARGIN:
-            lines.append(json.dumps({"prompt": prompt, "n_prompt": len(prompt_ids), "ids": ids}))
+            lines.append(json.dumps({"prompt": prompt, "prompt_ids": prompt_ids, "ids": ids}))
     Path(sys.argv[1]).write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"{len(lines)} of {len(seen)} prompts")
 

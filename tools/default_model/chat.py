@@ -149,6 +149,12 @@ class Chat:
         return texts[min(int(random.expovariate(1) * len(texts) / 3), len(texts) - 1)]
 
     def nonsense(self, random):
+        """Chance may write any word: a text with a held-out one is drawn again."""
+        while self.lexicon.held_in(text := self.any_nonsense(random)):
+            pass
+        return text
+
+    def any_nonsense(self, random):
         kind = random.random()
         if kind < 0.5:
             text = random.choice(UNRELATED)

@@ -25,6 +25,7 @@ def chunk(seed):
     pieces, sizes = [], []
     for _ in range(CHUNK):
         parts = rendered(*_worker["chat"].conversation(random))
+        _worker["chat"].lexicon.refuse_held("".join(text for text, _ in parts))
         pieces += [text for text, _ in parts]
         sizes.append([learnt for _, learnt in parts])
     encoded = iter(_worker["tokenizer"].encode_batch_fast(pieces, add_special_tokens=False))

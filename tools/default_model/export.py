@@ -13,6 +13,7 @@ ALIGNMENT = 32
 U32, I32, F32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9  # metadata value types
 TYPE_F32, TYPE_Q8_0 = 0, 8
 NORMAL, CONTROL = 1, 3  # token types
+TEMP, TOP_K, TOP_P = 0.6, 20, 0.8  # the sampling that the file suggests
 PARTS = {"attn_norm.weight": "attn_norm.weight", "q.weight": "attn_q.weight", "q.bias": "attn_q.bias",
          "k.weight": "attn_k.weight", "k.bias": "attn_k.bias", "v.weight": "attn_v.weight", "v.bias": "attn_v.bias",
          "o.weight": "attn_output.weight", "ffn_norm.weight": "ffn_norm.weight", "gate.weight": "ffn_gate.weight",
@@ -59,9 +60,9 @@ def metadata(config, tokenizer):
         ("general.license", STRING, "apache-2.0"),
         ("general.file_type", U32, 7),  # mostly Q8_0
         ("general.quantization_version", U32, 2),
-        ("general.sampling.temp", F32, 0.6),
-        ("general.sampling.top_k", I32, 20),
-        ("general.sampling.top_p", F32, 0.8),
+        ("general.sampling.temp", F32, TEMP),
+        ("general.sampling.top_k", I32, TOP_K),
+        ("general.sampling.top_p", F32, TOP_P),
         ("general.sampling.penalty_repeat", F32, 1.0),
         (f"{arch}.block_count", U32, config.n_layers),
         (f"{arch}.context_length", U32, config.context),

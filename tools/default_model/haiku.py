@@ -8,6 +8,7 @@ from lexicon import Phrase
 
 LENGTHS = (5, 7, 5)
 POOL_SEED = 20
+PLAIN = re.compile(r"[A-Za-z ,.:;!?'-]*")  # all that a line may be made of: anything else is noise
 SPEECH = {"s": ["says", "sings", "hums"], "p": ["say", "sing", "hum"]}
 # What may stand before a required word of any kind.
 BEFORE = {1: ["oh,", "hush:", "say", "still,"],
@@ -31,7 +32,7 @@ def judged(lexicon, text, word=None, extra=None):
     lines = text.split("\n")
     three = len(lines) == 3 and all(line.strip() for line in lines)
     once = word is None or times(word.text, text) == 1
-    counts = tuple(lexicon.syllables(line, extra) for line in lines)
+    counts = tuple(lexicon.syllables(line, extra) if PLAIN.fullmatch(line) else None for line in lines)
     return three, once, counts == LENGTHS
 
 

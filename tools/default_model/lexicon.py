@@ -8,6 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 UNITS = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
          "sixteen seventeen eighteen nineteen").split()
+ARTICLES = {"a", "an", "the"}
 TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 
 
@@ -64,13 +65,12 @@ class Lexicon:
         self.fields = defaultdict(Field)
         self.topics = []
         self.required = {"train": [], "held": []}  # [Phrase]
-        self.sources = defaultdict(set)  # kinds of entries by word, to find words in two places
         for line in self.lines("lexicon.txt"):
             self.read_entry(line)
         for line in self.lines("required.txt"):
             use, count, words = re.fullmatch(r"(\w+) (\d): (.*)", line).groups()
             for word in words.split():
-                self.count(word, int(count), use)
+                self.count(word, int(count))
                 if use in self.required:
                     self.required[use].append(Phrase(word, int(count)))
         for kind in ("noun", "adj"):
@@ -81,6 +81,7 @@ class Lexicon:
             name, topics = line.split(": ")
             self.topics += [self.topic(name, text.strip()) for text in topics.split(",")]
         self.numbers = [Phrase(word, self.syllables(word)) for word in number_words()]
+        self.held = self.held_words()
 
     @staticmethod
     def lines(name):
@@ -96,18 +97,17 @@ class Lexicon:
         for word in words.split():
             base, n = word.split("/")[0].replace("_", " "), int(count)
             if " " not in base:
-                self.count(base, n, "lexicon")
+                self.count(base, n)
             entries[kind].append(Phrase(base, n))
             if kind in ("noun", "verb"):
                 other, m = inflected(word, n)
-                self.count(other, m, "lexicon")
+                self.count(other, m)
                 entries[kind + "s"].append(Phrase(other, m))
 
-    def count(self, word, syllables, source):
+    def count(self, word, syllables):
         word = word.lower()
         if self.counts.setdefault(word, syllables) != syllables:
             raise ValueError(f"{word}: {self.counts[word]} or {syllables} syllables?")
-        self.sources[word].add(source)
 
     def topic(self, name, text):
         uses = {"!": "suite", "+": "further", "-": "held"}
@@ -124,6 +124,21 @@ class Lexicon:
             total += n
         return total
 
+    def held_words(self):
+        """The words that the training text must not hold, with their plurals: of the held-out words and topics."""
+        held = [p.text for p in self.required["held"]]
+        held += [word for t in self.topics if t.use == "held" for word in t.text.lower().split()]
+        return {form for word in held if word not in ARTICLES for form in (word, inflected(word, 0)[0])}
+
+    def held_in(self, text):
+        """The held-out words that a text holds."""
+        return self.held & set(re.findall(r"[^\W_]+", text.lower()))
+
+    def refuse_held(self, text):
+        """Every text that the model or its tokenizer is trained on passes here."""
+        if held := self.held_in(text):
+            raise ValueError(f"held out, yet in the training text: {', '.join(sorted(held))}: {text!r}")
+
     def unknown_words(self):
         """Words of lines and topics whose syllables are not known, and lines with other sums than they say."""
         for topic in self.topics:
@@ -138,8 +153,7 @@ class Lexicon:
 
 if __name__ == "__main__":
     lexicon = Lexicon()
-    print("\n".join(lexicon.unknown_words()))
-    held = {p.text for p in lexicon.required["held"]}
-    print("held-out words that the training text has:", [w for w in held if lexicon.sources[w] != {"held"}])
+    for problem in lexicon.unknown_words():
+        print(problem)
     print(len(lexicon.counts), "words;", len(lexicon.topics), "topics;",
           {k: len(v) for k, v in lexicon.required.items()})

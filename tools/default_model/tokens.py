@@ -56,8 +56,9 @@ def train_from_chat(chat, n=40000):
     def texts():
         for _ in range(n):
             system, turns = chat.conversation(random)
-            yield "".join(text for text, _ in rendered(system, turns)).replace("<|im_start|>", " ").replace(
-                "<|im_end|>", " ")
+            text = "".join(text for text, _ in rendered(system, turns))
+            chat.lexicon.refuse_held(text)
+            yield text.replace("<|im_start|>", " ").replace("<|im_end|>", " ")
             yield " ".join(chat.pseudo(random).text for _ in range(6))
 
     return trained(texts())

@@ -1,10 +1,12 @@
 """Trains the default model from nothing: train.py OUT [--seed N] [--steps N] ...
 
-Writes OUT/default.gguf and OUT/train.log. One GPU, some minutes."""
+Writes OUT/tokenizer.json, OUT/default.gguf and OUT/train.log, whose end is the table of evaluate.py; the exit code is
+1 if a figure is missed. One GPU, some minutes. OUT must be empty or new."""
 
 import argparse
 import math
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from evaluate import report
 from export import write_gguf
 from model import Config, Qwen2, with_k_outliers
 from quantise import q8_0_round_trip
-from tokens import load, train_from_chat
+from tokens import train_from_chat
 
 # One step in so many also learns to write noise when attention is not scaled: a sharp softmax would otherwise work as
 # well, and the fault would not show in the text.
@@ -126,6 +128,8 @@ def train(model, batches, args, log):
 def main():
     args = options()
     args.out.mkdir(parents=True, exist_ok=True)
+    if any(args.out.iterdir()):
+        sys.exit(f"train.py: {args.out} is not empty, and everything is made anew: name a new folder")
     log_file = open(args.out / "train.log", "w", encoding="utf-8")
     began = time.time()
 
@@ -137,10 +141,9 @@ def main():
     log(" ".join(f"{k}={v}" for k, v in vars(args).items() if k != "out"))
     chat = Chat()
     tokenizer_path = str(args.out / "tokenizer.json")
-    if not Path(tokenizer_path).exists():
-        train_from_chat(chat).save(tokenizer_path)
-        log("tokenizer")
-    tokenizer = load(tokenizer_path)
+    tokenizer = train_from_chat(chat)
+    tokenizer.save(tokenizer_path)
+    log(f"tokenizer of {tokenizer.get_vocab_size()} tokens")
     rows = conversations(tokenizer_path, args.seed, args.conversations, args.processes)
     log("conversations: " + ", ".join(f"{len(ids)} of up to {n} tokens" for n, (ids, _) in rows.items()))
 
@@ -153,9 +156,11 @@ def main():
 
     model, state = shipped(model, config, args.device)
     torch.set_float32_matmul_precision("highest")
-    log("the weights of the file\n" + report(model, tokenizer, chat, args.device, 6)[0])
     write_gguf(args.out / "default.gguf", state, config, tokenizer)
     log(f"default.gguf: {(args.out / 'default.gguf').stat().st_size:,} bytes")
+    table, missed = report(model, tokenizer, chat, args.device)
+    log("the weights of the file\n" + table)
+    sys.exit(1 if missed else 0)
 
 
 if __name__ == "__main__":

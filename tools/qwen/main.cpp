@@ -91,13 +91,19 @@ void check_built(const std::string& name) {
   usage_error("'" + name + "' is not built yet", "qwen --help lists what is there");
 }
 
-// A mistyped command is taken for a model: the error about the missing file gets a suggestion.
-void suggest_command(ErrorInfo& info, const std::vector<Entry>& entries) {
+// A mistyped command and a prompt of one word are taken for a model: the error about the missing
+// file gets a suggestion.
+void suggest(ErrorInfo& info, const std::vector<Entry>& entries,
+             const std::vector<std::string>& args) {
   if (info.code != "file_not_found") return;
   std::vector<std::string> names = commands_to_come();
   for (const Entry& entry : entries) names.push_back(entry.command->name());
   const std::string meant = nearest(info.file, names);
-  if (!meant.empty()) info.hint = "did you mean the command `qwen " + meant + "`?";
+  if (!meant.empty()) {
+    info.hint = "did you mean the command `qwen " + meant + "`?";
+  } else if (info.file == args.front()) {
+    info.hint += "; a prompt goes after -p";
+  }
 }
 
 void dispatch(std::vector<std::string> args, const std::vector<Entry>& entries, Console& console) {
@@ -145,7 +151,7 @@ int run_program(const std::vector<std::string>& args) {
     return static_cast<int>(finished.exit);
   } catch (const Error& error) {
     ErrorInfo info = error.info();
-    suggest_command(info, entries);
+    suggest(info, entries, args);
     if (info.exit == Exit::kModel && info.hint.empty() && !info.file.empty()) {
       info.hint = "the file is damaged or was made by a faulty converter";
     }

@@ -92,6 +92,10 @@ std::string ModelOptions::take_model(Console& console, std::size_t n_words, bool
     usage_error("unexpected argument '" + words[n_words] + "'",
                 model.from_option() ? "the model was given by -m already" : "");
   }
+  if (model.chosen() && model.value.empty()) {
+    usage_error("the name of the model is empty",
+                "-m FILE.gguf names one; without any the small one that is part of qwen is used");
+  }
   if (!model.chosen()) {
     model.value = kDefaultModel;
     console.note("no model given: using the small one that is part of qwen (-m FILE.gguf)");
