@@ -122,8 +122,7 @@ Json document(const Gguf& gguf, bool full) {
 std::string runnable(OpenedModel& model) {
   try {
     const auto backend = make_backend("ref", {});
-    const auto loaded =
-        naming_file(model.path(), [&] { return load_model(model.file(), *backend); });
+    const auto loaded = model.reading([&] { return load_model(model.file(), *backend); });
     const ModelShape& m = loaded->shape();
     const MemoryNeed need =
         memory_need({.shape = m, .weight_bytes = model.weight_bytes()}, m.context_length);
@@ -210,9 +209,9 @@ class Inspect : public Command {
     OpenedModel model(model_.take_model(console), console);
     if (scan_) scan(model);
     if (output_.json) {
-      console.document(document(model.gguf(), full_));
+      console.document(model.reading([&] { return document(model.gguf(), full_); }));
     } else {
-      console.write(summary_of(model, full_));
+      console.write(model.reading([&] { return summary_of(model, full_); }));
     }
   }
 
