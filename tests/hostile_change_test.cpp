@@ -20,6 +20,7 @@
 #include "loader/vocabulary.h"
 #include "tests/error_of.h"
 #include "tests/hostile_cases.h"
+#include "tests/unnamed_file.h"
 
 namespace qwen::testing {
 namespace {
@@ -27,31 +28,6 @@ namespace {
 constexpr std::size_t kPage = 4096;
 
 char read_byte(const volatile void* memory) { return *static_cast<const volatile char*>(memory); }
-
-// A file in memory: it has a path as long as it is open.
-class UnnamedFile {
- public:
-  explicit UnnamedFile(const Bytes& bytes) : file_(memfd_create("qwen", MFD_CLOEXEC)) {
-    EXPECT_EQ(write(file_, bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
-  }
-  ~UnnamedFile() { close(file_); }
-  UnnamedFile(const UnnamedFile&) = delete;
-  UnnamedFile& operator=(const UnnamedFile&) = delete;
-
-  int descriptor() const { return file_; }
-  std::string path() const { return "/proc/self/fd/" + std::to_string(file_); }
-  void cut(std::size_t bytes) const { EXPECT_EQ(ftruncate(file_, static_cast<off_t>(bytes)), 0); }
-  // As `touch` does: another modification time, the same bytes.
-  void touch() const {
-    struct stat now {};
-    EXPECT_EQ(fstat(file_, &now), 0);
-    const timespec times[2] = {now.st_atim, {now.st_mtim.tv_sec + 1, now.st_mtim.tv_nsec}};
-    EXPECT_EQ(futimens(file_, times), 0);
-  }
-
- private:
-  int file_;
-};
 
 TEST(FileChange, IsNamedByWhatTheSystemSays) {
   struct stat opened {};

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <utility>
 #include <variant>
 
 #include "backends/registry.h"
@@ -96,10 +97,15 @@ Json metadata_value(const GgufValue& value, bool full) {
 }
 
 Json document(const Gguf& gguf, bool full) {
-  Json metadata = Json::object();
+  // Straight into the list that an object is: the keys differ, and to look each up among all before
+  // it would take hours for a million of them.
+  Json::object_t keys;
+  Json::object_t::Container& list = keys;
+  list.reserve(gguf.metadata().size());
   for (const MetadataEntry& entry : gguf.metadata()) {
-    metadata[std::string(entry.key)] = metadata_value(entry.value, full);
+    list.emplace_back(std::string(entry.key), metadata_value(entry.value, full));
   }
+  const Json metadata(std::move(keys));
   Json tensors = Json::array();
   for (const TensorInfo& t : gguf.tensors()) {
     const auto dims = t.tensor.dims();
