@@ -57,7 +57,7 @@ TEST_F(HostileCliTest, EveryKeyIsInspected) {
   const Json& metadata = json.at("metadata");
   ASSERT_EQ(metadata.size(), n_before + kKeys);
   EXPECT_TRUE(metadata.contains("general.architecture"));
-  EXPECT_EQ((metadata.begin() + static_cast<std::ptrdiff_t>(n_before)).key(), "0");
+  EXPECT_EQ(std::next(metadata.begin(), static_cast<std::ptrdiff_t>(n_before)).key(), "0");
   EXPECT_EQ(std::prev(metadata.end()).key(), "2999");
 }
 
