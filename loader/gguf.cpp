@@ -168,13 +168,7 @@ std::optional<std::int64_t> as_integer(const GgufValue& value) {
 Gguf Gguf::parse(std::shared_ptr<const Source> source) {
   Gguf gguf;
   gguf.source_ = std::move(source);
-  try {
-    gguf.read();
-  } catch (const Error&) {
-    gguf.source_->check_unchanged();  // the cause, where the file was cut while it was read
-    throw;
-  }
-  gguf.source_->check_unchanged();
+  read_unchanged(*gguf.source_, [&] { gguf.read(); });
   return gguf;
 }
 
@@ -267,7 +261,7 @@ void Gguf::read_alignment() {
   if (!alignment) return;
   if (!std::has_single_bit(*alignment) || *alignment < gguf_limits::kMinAlignment ||
       *alignment > gguf_limits::kMaxAlignment) {
-    throw refusal(*find("general.alignment"), "bad_alignment",
+    throw refusal("general.alignment", "bad_alignment",
                   "expected a power of two from " + std::to_string(gguf_limits::kMinAlignment) +
                       " to " + std::to_string(gguf_limits::kMaxAlignment) + ", got " +
                       std::to_string(*alignment));
@@ -315,6 +309,18 @@ Error Gguf::wrong_type(const MetadataEntry& entry, std::string_view expected) co
     got += " of " + std::string(to_string(array->type));
   }
   return refusal(entry, "wrong_type", "expected " + std::string(expected) + ", got " + got);
+}
+
+Error Gguf::refusal(std::string_view key, std::string code, const std::string& message,
+                    std::string hint) const {
+  const MetadataEntry* entry = find(key);
+  return Error({.exit = Exit::kModel,
+                .code = std::move(code),
+                .message = "metadata key '" + printable(key) + "': " + message,
+                .hint = std::move(hint),
+                .file = source_->name(),
+                .offset = entry == nullptr ? std::nullopt : std::optional(entry->offset),
+                .key = printable(key)});
 }
 
 Error Gguf::refusal(const MetadataEntry& entry, std::string code, const std::string& message,

@@ -86,14 +86,19 @@ class Gguf {
   std::optional<GgufArray> find_array(std::string_view key) const {
     const auto array = find_as<GgufArray>(key);
     if (array && array->type != kValueTypeOf<T>) {
-      throw wrong_type(*find(key), "array of " + std::string(to_string(kValueTypeOf<T>)));
+      throw refusal(key, "wrong_type",
+                    "expected array of " + std::string(to_string(kValueTypeOf<T>)) +
+                        ", got array of " + std::string(to_string(array->type)));
     }
     return array;
   }
 
   // The Error of an entry whose type is not `expected`.
   Error wrong_type(const MetadataEntry& entry, std::string_view expected) const;
-  // An Error about an entry's value; `message` follows the key.
+  // An Error about an entry's value; `message` follows the key. One that is found no more, in a
+  // file that is being written to, has no offset.
+  Error refusal(std::string_view key, std::string code, const std::string& message,
+                std::string hint = {}) const;
   Error refusal(const MetadataEntry& entry, std::string code, const std::string& message,
                 std::string hint = {}) const;
 

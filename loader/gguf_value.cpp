@@ -46,7 +46,7 @@ std::vector<std::string_view> GgufArray::strings() const {
     if (left.size() < sizeof length || length > left.size() - sizeof length) {
       throw Error({.exit = Exit::kModel,
                    .code = "file_changed",
-                   .message = "file was changed while it was open: string " + std::to_string(i) +
+                   .message = "file was changed while in use: string " + std::to_string(i) +
                               " of an array no longer fits into it",
                    .hint = "wait until the download or conversion has ended"});
     }

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <cstdint>
 #include <mutex>
 
@@ -18,7 +19,7 @@ namespace {
 struct Slot {
   std::atomic<std::uintptr_t> begin{0};
   std::atomic<std::uintptr_t> end{0};
-  std::atomic<bool> lost{false};
+  std::atomic<std::uintptr_t> lost{0};  // the page that could not be read
 };
 static_assert(std::atomic<std::uintptr_t>::is_always_lock_free);
 
@@ -33,28 +34,51 @@ bool replace_lost_pages(std::uintptr_t address) {
     const std::uintptr_t end = slot.end;
     if (address < slot.begin || address >= end) continue;
     const std::uintptr_t page = address / page_bytes * page_bytes;
-    slot.lost = true;
+    std::uintptr_t none = 0;
+    slot.lost.compare_exchange_strong(none, page);
     return mmap(reinterpret_cast<void*>(page), end - page, PROT_READ,
                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED;
   }
   return false;
 }
 
-void on_bus_error(int, siginfo_t* info, void*) {
-  const bool sent = info->si_code <= 0;  // by a process, not by a read
-  if (!sent && replace_lost_pages(reinterpret_cast<std::uintptr_t>(info->si_addr))) return;
-  sigaction(SIGBUS, &action_before, nullptr);
+// What would have happened without a guard.
+void hand_on(siginfo_t* info, void* context, bool sent) {
+  static std::atomic<bool> spent{false};  // a handler for one time had its time
+  const struct sigaction& before = action_before;
+  const bool default_now = (before.sa_flags & SA_RESETHAND) != 0 && spent.exchange(true);
+  if (!default_now && (before.sa_flags & SA_SIGINFO) != 0) {
+    return before.sa_sigaction(SIGBUS, info, context);
+  }
+  const bool ignored = before.sa_handler == SIG_IGN;
+  if (!default_now && !ignored && before.sa_handler != SIG_DFL) return before.sa_handler(SIGBUS);
+  if (ignored && sent) return;  // a fault cannot be ignored
+  struct sigaction standard {};
+  standard.sa_handler = SIG_DFL;
+  sigaction(SIGBUS, &standard, nullptr);
   if (sent) raise(SIGBUS);  // a read comes again by itself
+}
+
+void on_bus_error(int, siginfo_t* info, void* context) {
+  const int error = errno;               // belongs to the code that is interrupted
+  const bool sent = info->si_code <= 0;  // by a process, not by a read
+  if (sent || !replace_lost_pages(reinterpret_cast<std::uintptr_t>(info->si_addr))) {
+    hand_on(info, context, sent);
+  }
+  errno = error;
 }
 
 void install_handler() {
   static std::once_flag once;
   std::call_once(once, [] {
     page_bytes = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
-    struct sigaction action {};
-    action.sa_flags = SA_SIGINFO;
+    sigaction(SIGBUS, nullptr, &action_before);
+    // The handler before finds what it asked for: signals blocked, calls restarted.
+    struct sigaction action = action_before;
+    action.sa_flags =
+        SA_SIGINFO | SA_ONSTACK | (action_before.sa_flags & (SA_NODEFER | SA_RESTART));
     action.sa_sigaction = on_bus_error;
-    sigaction(SIGBUS, &action, &action_before);
+    sigaction(SIGBUS, &action, nullptr);
   });
 }
 
@@ -71,13 +95,17 @@ GuardedRange::GuardedRange(std::span<const std::byte> bytes) {
                  .hint = "close one of them"});
   }
   Slot& slot = slots[slot_];
-  slot.lost = false;
+  slot.lost = 0;
   slot.begin = reinterpret_cast<std::uintptr_t>(bytes.data());
   slot.end = slot.begin + bytes.size();
 }
 
 GuardedRange::~GuardedRange() { slots[slot_].end = 0; }
 
-bool GuardedRange::lost() const { return slots[slot_].lost; }
+std::optional<std::size_t> GuardedRange::lost() const {
+  const Slot& slot = slots[slot_];
+  const std::uintptr_t page = slot.lost;
+  return page == 0 ? std::nullopt : std::optional<std::size_t>(page - slot.begin);
+}
 
 }  // namespace qwen

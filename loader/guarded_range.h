@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <span>
 
 namespace qwen {
@@ -11,14 +12,15 @@ class GuardedRange {
  public:
   // `bytes` must be mapped from page boundary on, read-only, until the object is gone. Throws Error
   // (too_many_files) if the process guards 64 already. The first one installs a handler for
-  // SIGBUS, which hands all other faults to the one before it.
+  // SIGBUS, which hands all other faults on to the one before it and stays.
   explicit GuardedRange(std::span<const std::byte> bytes);
   ~GuardedRange();
   GuardedRange(const GuardedRange&) = delete;
   GuardedRange& operator=(const GuardedRange&) = delete;
 
-  // True once a page could not be read: what was read since then may be zeros.
-  bool lost() const;
+  // The offset of the first page that could not be read, once there is one: what was read since
+  // then may be zeros.
+  std::optional<std::size_t> lost() const;
 
  private:
   std::size_t slot_;

@@ -1,49 +1,41 @@
 #include "loader/name_index.h"
 
 #include <algorithm>
-#include <tuple>
 
 namespace qwen {
-namespace {
-
-// Ordered as the bytes are; shorter names are filled up with zeros.
-std::uint64_t prefix_of(std::string_view name) {
-  std::uint64_t prefix = 0;
-  for (std::size_t i = 0; i < sizeof prefix; ++i) {
-    prefix = prefix << 8 | (i < name.size() ? static_cast<unsigned char>(name[i]) : 0u);
-  }
-  return prefix;
-}
-
-}  // namespace
-
-// The index breaks ties, so that the later one of two equal names is the duplicate. A type, not a
-// function: a pointer to one would not be inlined into the sort.
-struct NameIndex::Before {
-  bool operator()(const Entry& a, const Entry& b) const {
-    if (a.prefix != b.prefix) return a.prefix < b.prefix;
-    return std::tie(a.name, a.index) < std::tie(b.name, b.index);
-  }
-};
 
 void NameIndex::add(std::string_view name) {
-  entries_.push_back({prefix_of(name), name, static_cast<std::uint32_t>(entries_.size())});
+  entries_.push_back({hash_(name), name, static_cast<std::uint32_t>(entries_.size())});
 }
 
-void NameIndex::sort() { std::sort(entries_.begin(), entries_.end(), Before()); }
+void NameIndex::sort() {
+  std::sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) {
+    return a.hash != b.hash ? a.hash < b.hash : a.index < b.index;
+  });
+}
 
 std::optional<std::uint32_t> NameIndex::find(std::string_view name) const {
-  const Entry wanted = {prefix_of(name), name, 0};
-  const auto at = std::lower_bound(entries_.begin(), entries_.end(), wanted, Before());
-  return at != entries_.end() && at->name == name ? std::optional(at->index) : std::nullopt;
+  const std::uint64_t hash = hash_(name);
+  auto at = std::lower_bound(entries_.begin(), entries_.end(), hash,
+                             [](const Entry& entry, std::uint64_t h) { return entry.hash < h; });
+  for (; at != entries_.end() && at->hash == hash; ++at) {
+    if (at->name == name) return at->index;
+  }
+  return std::nullopt;
 }
 
 std::optional<std::pair<std::uint32_t, std::uint32_t>> NameIndex::find_duplicate() const {
-  const auto at =
-      std::adjacent_find(entries_.begin(), entries_.end(),
-                         [](const Entry& a, const Entry& b) { return a.name == b.name; });
-  if (at == entries_.end()) return std::nullopt;
-  return std::pair(at->index, std::next(at)->index);
+  std::optional<std::pair<std::uint32_t, std::uint32_t>> first;
+  for (std::size_t i = 1; i < entries_.size(); ++i) {
+    const Entry& entry = entries_[i];
+    // One step where the name is the same; more only past other names of this hash.
+    for (std::size_t j = i; j-- > 0 && entries_[j].hash == entry.hash;) {
+      if (entries_[j].name != entry.name) continue;
+      if (!first || entry.index < first->second) first.emplace(entries_[j].index, entry.index);
+      break;
+    }
+  }
+  return first;
 }
 
 }  // namespace qwen

@@ -1,5 +1,7 @@
-// NameIndex: finds keys and tensors by name. Sorted instead of hashed: no file can be crafted to
-// make it quadratic. Internal to the loader.
+// NameIndex: finds keys and tensors by name, in time that no file can make quadratic. Sorted by
+// hashes, which it keeps: the names themselves lie in a file that somebody may be writing to, and
+// an order that changes while it is sorted by leads std::sort out of its range. Internal to the
+// loader.
 #pragma once
 
 #include <cstddef>
@@ -9,6 +11,8 @@
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "core/keyed_hash.h"
 
 namespace qwen {
 
@@ -25,19 +29,19 @@ class NameIndex {
 
   std::optional<std::uint32_t> find(std::string_view name) const;
 
-  // Two items of one name, in the order of the file.
+  // The first item that has the name of one before it: (that one, the item).
   std::optional<std::pair<std::uint32_t, std::uint32_t>> find_duplicate() const;
 
  private:
   struct Entry {
-    std::uint64_t prefix;  // the first eight bytes, so that most comparisons stay in this array
+    std::uint64_t hash;
     std::string_view name;
     std::uint32_t index;
   };
-  struct Before;
   void add(std::string_view name);
   void sort();
 
+  KeyedHash hash_;
   std::vector<Entry> entries_;
 };
 

@@ -5,10 +5,13 @@
 #include <vector>
 
 #include "core/dtype.h"
+#include "loader/source.h"
 
 namespace qwen {
 
-std::optional<NotFinite> find_not_finite(const Gguf& gguf) {
+namespace {
+
+std::optional<NotFinite> scan(const Gguf& gguf) {
   std::vector<float> values;
   for (const TensorInfo& t : gguf.tensors()) {
     const DTypeInfo& type = info(t.tensor.dtype);
@@ -22,6 +25,12 @@ std::optional<NotFinite> find_not_finite(const Gguf& gguf) {
     }
   }
   return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<NotFinite> find_not_finite(const Gguf& gguf) {
+  return read_unchanged(*gguf.source(), [&] { return scan(gguf); });
 }
 
 }  // namespace qwen

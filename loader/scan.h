@@ -16,7 +16,7 @@ struct NotFinite {
 };
 
 // The first block of the file, in the order of its tensors, that holds a NaN or an infinity.
-// Decodes every weight.
+// Decodes every weight. Throws what Source::check_unchanged throws.
 std::optional<NotFinite> find_not_finite(const Gguf& gguf);
 
 }  // namespace qwen

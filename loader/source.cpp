@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "loader/file_change.h"
 #include "loader/guarded_range.h"
 
 namespace qwen {
@@ -88,16 +89,9 @@ class MappedFile : public Source {
 
   void check_unchanged() const override {
     struct stat now {};
-    const bool same = fstat(file_.value(), &now) == 0 && now.st_size == opened_.st_size &&
-                      now.st_mtim.tv_sec == opened_.st_mtim.tv_sec &&
-                      now.st_mtim.tv_nsec == opened_.st_mtim.tv_nsec;
-    if (!same || guard_.lost()) {
-      throw refusal(name(), "file_changed",
-                    "file was changed while it was open: it had " +
-                        std::to_string(opened_.st_size) + " bytes, now " +
-                        std::to_string(now.st_size),
-                    "wait until the download or conversion has ended");
-    }
+    const bool known = fstat(file_.value(), &now) == 0;
+    const auto change = known ? find_change(opened_, now, guard_.lost()) : unknown_change(errno);
+    if (change) throw refusal(name(), change->code, change->message, change->hint);
   }
 
  private:

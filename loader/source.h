@@ -5,7 +5,10 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
+
+#include "core/error.h"
 
 namespace qwen {
 
@@ -25,9 +28,10 @@ class Source {
   // Asks the system to start reading the whole range; returns at once. No effect on memory.
   virtual void prefetch() const {}
 
-  // Throws an Error (file_changed) if the file on disk was written, cut or extended since it was
-  // opened. Pages that a cut file no longer has read as zeros, so whoever has read a mapped file
-  // asks before the result is used. No effect on memory.
+  // Throws an Error if the file on disk was written, cut, extended or touched since it was opened
+  // (file_changed), or its disk could not be read (read_error). Pages that cannot be read are zeros
+  // instead, so whoever has read a mapped file asks before the result is used: best through
+  // read_unchanged(). No effect on memory.
   virtual void check_unchanged() const {}
 
  protected:
@@ -38,6 +42,27 @@ class Source {
   std::span<const std::byte> bytes_;
   std::string name_;
 };
+
+// What `read` makes of the source's bytes, if they were the file's all the while. Throws what
+// check_unchanged() throws, also in place of an Error of `read`, which is then no wonder; another
+// Error of `read` gets the file's name.
+template <class F>
+auto read_unchanged(const Source& source, const F& read) {
+  try {
+    if constexpr (std::is_void_v<decltype(read())>) {
+      read();
+      source.check_unchanged();
+    } else {
+      auto made = read();
+      source.check_unchanged();
+      return made;
+    }
+  } catch (Error& error) {
+    source.check_unchanged();
+    error.set_file(source.name());
+    throw;
+  }
+}
 
 // Maps a regular file. Throws an Error (Exit::kModel: file_not_found, dangling_link,
 // not_a_regular_file, cannot_open, empty_file) before anything is read; never blocks on a pipe.

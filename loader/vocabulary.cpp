@@ -4,6 +4,7 @@
 #include <limits>
 #include <string>
 
+#include "loader/source.h"
 #include "loader/text.h"
 
 namespace qwen {
@@ -28,7 +29,7 @@ T required(const Gguf& gguf, std::string_view key, std::optional<T> value) {
 void check_length(const Gguf& gguf, std::string_view key, std::uint64_t count,
                   std::uint64_t tokens) {
   if (count != tokens) {
-    throw gguf.refusal(*gguf.find(key), "vocabulary_mismatch",
+    throw gguf.refusal(key, "vocabulary_mismatch",
                        "expected one entry for each of the " + std::to_string(tokens) +
                            " tokens, got " + std::to_string(count));
   }
@@ -37,7 +38,7 @@ void check_length(const Gguf& gguf, std::string_view key, std::uint64_t count,
 void read_tokens(const Gguf& gguf, TokenizerData& data) {
   const auto tokens = required(gguf, kTokens, gguf.find_array<std::string_view>(kTokens));
   if (tokens.count == 0 || tokens.count > kMaxVocabulary) {
-    throw gguf.refusal(*gguf.find(kTokens), "bad_vocabulary_size",
+    throw gguf.refusal(kTokens, "bad_vocabulary_size",
                        "expected 1 to " + std::to_string(kMaxVocabulary) + " tokens, got " +
                            std::to_string(tokens.count));
   }
@@ -52,7 +53,7 @@ void read_tokens(const Gguf& gguf, TokenizerData& data) {
   data.merges = merges.strings();
   for (std::size_t id = 0; id < data.types.size(); ++id) {
     if (data.types[id] < 1 || data.types[id] > 6) {
-      throw gguf.refusal(*gguf.find(kTypes), "bad_token_type",
+      throw gguf.refusal(kTypes, "bad_token_type",
                          "token " + std::to_string(id) + " ('" + printable(data.tokens[id]) +
                              "') has type " + std::to_string(data.types[id]) + ", expected 1 to 6");
     }
@@ -65,7 +66,7 @@ std::optional<std::uint32_t> read_id(const Gguf& gguf, std::string_view name,
   const std::string key = "tokenizer.ggml." + std::string(name) + "_token_id";
   const auto id = gguf.find_as<std::uint32_t>(key);
   if (id && n_tokens > 0 && *id >= n_tokens) {
-    throw gguf.refusal(*gguf.find(key), "token_id_out_of_range",
+    throw gguf.refusal(key, "token_id_out_of_range",
                        "token id " + std::to_string(*id) + " is outside the vocabulary of " +
                            std::to_string(n_tokens));
   }
@@ -76,7 +77,7 @@ std::optional<float> read_sampling(const Gguf& gguf, std::string_view name) {
   const std::string key = "general.sampling." + std::string(name);
   const auto value = gguf.find_as<float>(key);
   if (value && !(std::isfinite(*value) && *value >= 0)) {
-    throw gguf.refusal(*gguf.find(key), "bad_value",
+    throw gguf.refusal(key, "bad_value",
                        "expected a finite number of at least 0, got " + std::to_string(*value));
   }
   return value;
@@ -101,15 +102,13 @@ std::optional<std::int32_t> read_top_k(const Gguf& gguf) {
   return static_cast<std::int32_t>(value);
 }
 
-}  // namespace
-
-TokenizerData read_tokenizer(const Gguf& gguf) {
+TokenizerData read_all(const Gguf& gguf) {
   constexpr std::string_view kModel = "tokenizer.ggml.model";
   TokenizerData data;
   data.model = required(gguf, kModel, gguf.find_as<std::string_view>(kModel));
   if (data.model != "gpt2" && data.model != "no_vocab") {
     throw gguf.refusal(
-        *gguf.find(kModel), "unsupported_tokenizer",
+        kModel, "unsupported_tokenizer",
         "tokenizer '" + printable(data.model) + "' is not supported (gpt2 and no_vocab are)");
   }
   data.pre = gguf.find_as<std::string_view>("tokenizer.ggml.pre").value_or(std::string_view{});
@@ -122,30 +121,39 @@ TokenizerData read_tokenizer(const Gguf& gguf) {
   data.add_bos = gguf.find_as<bool>("tokenizer.ggml.add_bos_token");
 
   constexpr std::string_view kTemplate = "tokenizer.chat_template";
-  data.chat_template = gguf.find_as<std::string_view>(kTemplate);
-  if (data.chat_template && data.chat_template->size() > kMaxTemplateBytes) {
-    throw gguf.refusal(*gguf.find(kTemplate), "template_too_large",
-                       "chat template of " + human_bytes(data.chat_template->size()) +
-                           ", at most " + human_bytes(kMaxTemplateBytes) + " are allowed");
+  const auto chat_template = gguf.find_as<std::string_view>(kTemplate);
+  if (chat_template && chat_template->size() > kMaxTemplateBytes) {
+    throw gguf.refusal(kTemplate, "template_too_large",
+                       "chat template of " + human_bytes(chat_template->size()) + ", at most " +
+                           human_bytes(kMaxTemplateBytes) + " are allowed");
   }
+  data.chat_template = chat_template;
   return data;
+}
+
+}  // namespace
+
+TokenizerData read_tokenizer(const Gguf& gguf) {
+  return read_unchanged(*gguf.source(), [&] { return read_all(gguf); });
 }
 
 void check_vocabulary_size(const Gguf& gguf, const TokenizerData& data, std::int64_t n_rows) {
   const auto n_tokens = static_cast<std::int64_t>(data.tokens.size());
   if (data.model == "no_vocab" || n_tokens == n_rows) return;
-  throw gguf.refusal(*gguf.find(kTokens), "vocabulary_size",
+  throw gguf.refusal(kTokens, "vocabulary_size",
                      "expected one token for each of the " + std::to_string(n_rows) +
                          " rows of the embedding, got " + std::to_string(n_tokens),
                      "the file is damaged or was made by a faulty converter");
 }
 
 SamplingDefaults read_sampling_defaults(const Gguf& gguf) {
-  return {.temp = read_sampling(gguf, "temp"),
-          .top_p = read_sampling(gguf, "top_p"),
-          .min_p = read_sampling(gguf, "min_p"),
-          .penalty_repeat = read_sampling(gguf, "penalty_repeat"),
-          .top_k = read_top_k(gguf)};
+  return read_unchanged(*gguf.source(), [&] {
+    return SamplingDefaults{.temp = read_sampling(gguf, "temp"),
+                            .top_p = read_sampling(gguf, "top_p"),
+                            .min_p = read_sampling(gguf, "min_p"),
+                            .penalty_repeat = read_sampling(gguf, "penalty_repeat"),
+                            .top_k = read_top_k(gguf)};
+  });
 }
 
 }  // namespace qwen

@@ -1,6 +1,7 @@
 // The program itself with every malformed file: exit code 3 and an error that a program can read.
 #include <gtest/gtest.h>
 
+#include <iterator>
 #include <string>
 
 #include "tests/cli_process.h"
@@ -43,6 +44,21 @@ TEST_F(HostileCliTest, EveryControlIsRun) {
     const Result result = answer(c.file());
     EXPECT_EQ(result.code, 0) << c.name << ": " << result.err << result.out;
   }
+}
+
+// By its place in the file each, not by a search for each among all before it.
+TEST_F(HostileCliTest, EveryKeyIsInspected) {
+  constexpr std::size_t kKeys = 3000;
+  GgufWriter w = valid_model();
+  const std::size_t n_before = w.pairs.size();
+  add_tiny_keys(w, kKeys);
+  fixtures::write_file(path("keys.gguf"), w.bytes());
+  const Json json = run_program({"inspect", path("keys.gguf"), "--json"}).json();
+  const Json& metadata = json.at("metadata");
+  ASSERT_EQ(metadata.size(), n_before + kKeys);
+  EXPECT_TRUE(metadata.contains("general.architecture"));
+  EXPECT_EQ(std::next(metadata.begin(), static_cast<std::ptrdiff_t>(n_before)).key(), "0");
+  EXPECT_EQ(std::prev(metadata.end()).key(), "2999");
 }
 
 // Case 97.

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <limits>
@@ -118,11 +119,15 @@ TEST_F(HostileFile, WhatIsNoRegularFileIsNotRead) {
   std::filesystem::create_symlink(path("nothing"), path("link"));
   std::filesystem::create_symlink(path("loop"), path("loop"));
   fixtures::write_file(path("empty"), {});
-  const std::string socket_path = path("socket");
+  // A socket's address has room for 107 bytes: the folder of temporary files may have a longer
+  // path.
+  std::string short_folder = "/tmp/qwen_XXXXXX";
+  ASSERT_NE(mkdtemp(short_folder.data()), nullptr);
+  const std::string socket_path = short_folder + "/socket";
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   socket_path.copy(address.sun_path, sizeof address.sun_path - 1);
-  const int server = socket(AF_UNIX, SOCK_STREAM, 0);
+  const int server = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   ASSERT_EQ(bind(server, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
 
   for (const std::string& name : {path("fifo"), socket_path, path(""), std::string("/dev/zero")}) {
@@ -138,6 +143,7 @@ TEST_F(HostileFile, WhatIsNoRegularFileIsNotRead) {
   EXPECT_EQ(open(path("empty") + "/file").code, "file_not_found");
   EXPECT_EQ(open(path("empty")).code, "empty_file");
   close(server);
+  std::filesystem::remove_all(short_folder);
 }
 
 // Case 94, before, while and after the directory is read.

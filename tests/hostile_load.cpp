@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdio>
-#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -17,16 +15,10 @@
 #include "core/tokenizer/tokenizer.h"
 #include "loader/vocabulary.h"
 #include "loader/weights.h"
+#include "tests/require.h"
 
 namespace qwen::testing {
 namespace {
-
-// Not an exception: what must never happen has to stop a fuzzer as a crash does.
-void require(bool holds, const char* what) {
-  if (holds) return;
-  std::fprintf(stderr, "accepted, but %s\n", what);
-  std::abort();
-}
 
 void touch(const GgufArray& array) {
   std::uint64_t bytes = 0;
@@ -34,25 +26,25 @@ void touch(const GgufArray& array) {
     for (const std::string_view text : array.strings()) {
       require(text.data() + text.size() <=
                   reinterpret_cast<const char*>(array.bytes.data() + array.bytes.size()),
-              "a string leaves its array");
+              "a string lies in its array");
       bytes += 8 + text.size();
     }
   } else {
     bytes = array.count * size_of(array.type);
   }
-  require(bytes == array.bytes.size(), "an array is not as long as its elements");
+  require(bytes == array.bytes.size(), "an array is as long as its elements");
 }
 
 void touch(const Gguf& gguf, const TensorInfo& t) {
-  require(t.tensor.bytes() == t.bytes, "a tensor's bytes do not follow from its shape");
+  require(t.tensor.bytes() == t.bytes, "a tensor's bytes follow from its shape");
   require(t.tensor.size() > 0 && t.tensor.size() % info(t.tensor.dtype).block_size == 0,
-          "a tensor is not made of whole blocks");
-  require(t.offset % gguf.alignment() == 0, "a tensor is not aligned");
+          "a tensor is made of whole blocks");
+  require(t.offset % gguf.alignment() == 0, "a tensor is aligned");
   require(gguf.data_offset() <= gguf.file_bytes() &&
               t.offset <= gguf.file_bytes() - gguf.data_offset() &&
               t.bytes <= gguf.file_bytes() - gguf.data_offset() - t.offset,
-          "a tensor leaves the file");
-  require(gguf.find_tensor(t.name) == &t, "a tensor is not found by its name");
+          "a tensor lies in the file");
+  require(gguf.find_tensor(t.name) == &t, "a tensor is found by its name");
   std::vector<float> values(static_cast<std::size_t>(t.tensor.size()));
   decode(t.tensor.dtype, t.tensor.data, t.tensor.size(), values.data());
 }
@@ -74,7 +66,7 @@ void step_once(GgufModelFile& file, const TokenizerData& data) {
   const std::array<std::int32_t, 2> ids = {0, static_cast<std::int32_t>(n_vocab - 1)};
   const Tensor logits = session.prefill(0, ids);
   require(logits.rank == 2 && logits.shape[0] == 1 && logits.shape[1] == n_vocab,
-          "the logits have another shape");
+          "the logits have their shape");
 }
 
 }  // namespace
@@ -82,7 +74,7 @@ void step_once(GgufModelFile& file, const TokenizerData& data) {
 Gguf parse_and_touch(std::shared_ptr<const Source> source) {
   Gguf gguf = Gguf::parse(std::move(source));
   for (const MetadataEntry& entry : gguf.metadata()) {
-    require(gguf.find(entry.key) == &entry, "a key is not found");
+    require(gguf.find(entry.key) == &entry, "a key is found");
     if (const auto* array = std::get_if<GgufArray>(&entry.value)) touch(*array);
   }
   for (const TensorInfo& t : gguf.tensors()) touch(gguf, t);

@@ -23,7 +23,7 @@ MAX_LINES = 500
 
 # What the files of a folder may include of ours; the longest folder that matches counts.
 MAY_INCLUDE = {
-    "core/tokenizer": ("core/tokenizer/", "core/error.h"),
+    "core/tokenizer": ("core/tokenizer/", "core/error.h", "core/keyed_hash.h"),
     "core/chat_template": ("core/chat_template/", "core/error.h"),
     "core": ("core/",),
     "loader": ("loader/", "core/"),

@@ -8,7 +8,6 @@
 #include <memory>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -90,8 +89,10 @@ struct Sequence {
 };
 
 struct Dict {
-  std::vector<std::pair<Value, Value>> entries;               // in the order given
-  std::unordered_map<std::string_view, std::size_t> by_text;  // string keys, views into entries
+  std::vector<std::pair<Value, Value>> entries;  // in the order given
+  // String keys, views into entries. Sorted: whoever writes the template or the messages knows how
+  // std::hash makes keys collide.
+  std::map<std::string_view, std::size_t> by_text;
   int depth = 1;
 
   const Value* find(std::string_view key) const;

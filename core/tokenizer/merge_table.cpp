@@ -1,5 +1,6 @@
 #include "core/tokenizer/merge_table.h"
 
+#include <algorithm>
 #include <bit>
 #include <string>
 
@@ -26,7 +27,6 @@ MergeTable::MergeTable(const TokenTable& tokens, std::span<const std::string_vie
   }
   slots_.resize(std::bit_ceil(merges.size() * 2 + 2));
   mask_ = slots_.size() - 1;
-  shift_ = 64 - std::countr_zero(slots_.size());
   rules_.reserve(merges.size());
   for (std::size_t index = 0; index < merges.size(); ++index) {
     const MergeRule rule = parse(tokens, merges, index);
@@ -40,6 +40,16 @@ MergeTable::MergeTable(const TokenTable& tokens, std::span<const std::string_vie
     slots_[i] = {rule.left, rule.right, static_cast<std::uint32_t>(index)};
     rules_.push_back(rule);
   }
+}
+
+std::size_t MergeTable::longest_probe() const {
+  std::size_t longest = 0;
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    if (slots_[i].rank == kNoRank) continue;
+    const std::size_t from = home(slots_[i].left, slots_[i].right);
+    longest = std::max(longest, ((i - from) & mask_) + 1);
+  }
+  return longest;
 }
 
 MergeRule MergeTable::parse(const TokenTable& tokens, std::span<const std::string_view> merges,

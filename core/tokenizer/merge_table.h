@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/keyed_hash.h"
 #include "core/tokenizer/token_table.h"
 
 namespace qwen {
@@ -34,6 +35,8 @@ class MergeTable {
   }
   const MergeRule& rule(std::uint32_t rank) const { return rules_[rank]; }
   std::size_t size() const { return rules_.size(); }
+  // How many slots the costliest rank() of a rule looks at: for tests.
+  std::size_t longest_probe() const;
 
  private:
   struct Slot {
@@ -45,14 +48,14 @@ class MergeTable {
   std::size_t home(std::int32_t left, std::int32_t right) const {
     const std::uint64_t key = static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32 |
                               static_cast<std::uint32_t>(right);
-    return (key * 0x9E3779B97F4A7C15u) >> shift_;
+    return hash_(key) & mask_;
   }
   MergeRule parse(const TokenTable& tokens, std::span<const std::string_view> merges,
                   std::size_t index) const;
 
   std::vector<Slot> slots_;  // open addressing, a power of two, at most half full
   std::size_t mask_ = 0;
-  int shift_ = 0;
+  KeyedHash hash_;
   std::vector<MergeRule> rules_;  // by rank
 };
 

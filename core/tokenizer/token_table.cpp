@@ -1,7 +1,7 @@
 #include "core/tokenizer/token_table.h"
 
+#include <algorithm>
 #include <bit>
-#include <cstring>
 #include <limits>
 #include <string>
 
@@ -12,26 +12,6 @@ namespace {
 
 using vocabulary_keys::kTokens;
 using vocabulary_keys::kTypes;
-
-// Eight bytes at a time: half of the construction time goes into hashing and probing.
-std::uint64_t hash_of(std::string_view text) {
-  constexpr std::uint64_t kMultiplier = 0x9E3779B97F4A7C15u;
-  std::uint64_t hash = text.size() * kMultiplier;
-  const auto mix = [&hash](std::uint64_t word) {
-    hash = (hash ^ word) * kMultiplier;
-    hash ^= hash >> 32;
-  };
-  const char* p = text.data();
-  std::size_t left = text.size();
-  for (std::uint64_t word; left >= sizeof word; p += sizeof word, left -= sizeof word) {
-    std::memcpy(&word, p, sizeof word);
-    mix(word);
-  }
-  std::uint64_t tail = 0;
-  if (left > 0) std::memcpy(&tail, p, left);
-  mix(tail);
-  return hash;
-}
 
 std::string number(std::int32_t id) { return std::to_string(id); }
 
@@ -63,14 +43,23 @@ TokenTable::TokenTable(std::vector<std::string_view> tokens, std::vector<std::in
 }
 
 std::int32_t TokenTable::find(std::string_view text) const {
-  const std::uint64_t hash = hash_of(text);
+  const std::uint64_t hash = hash_(text);
   const auto tag = static_cast<std::uint32_t>(hash >> 32);
-  const std::size_t mask = slots_.size() - 1;
-  for (std::size_t i = hash & mask;; i = (i + 1) & mask) {
+  for (std::size_t i = home(hash);; i = next(i)) {
     const Slot& slot = slots_[i];
     if (slot.id == kNone) return kNone;
     if (slot.tag == tag && spelling(slot.id) == text) return slot.id;
   }
+}
+
+std::size_t TokenTable::longest_probe() const {
+  std::size_t longest = 0;
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    if (slots_[i].id == kNone) continue;
+    const std::size_t from = home(hash_(spelling(slots_[i].id)));
+    longest = std::max(longest, ((i - from) & (slots_.size() - 1)) + 1);
+  }
+  return longest;
 }
 
 void TokenTable::insert(std::int32_t id) {
@@ -78,11 +67,10 @@ void TokenTable::insert(std::int32_t id) {
   if (text.empty()) {
     refuse_vocabulary(kTokens, "empty_token", "token " + number(id) + " is empty");
   }
-  const std::uint64_t hash = hash_of(text);
+  const std::uint64_t hash = hash_(text);
   const auto tag = static_cast<std::uint32_t>(hash >> 32);
-  const std::size_t mask = slots_.size() - 1;
-  std::size_t i = hash & mask;
-  for (; slots_[i].id != kNone; i = (i + 1) & mask) {
+  std::size_t i = home(hash);
+  for (; slots_[i].id != kNone; i = next(i)) {
     if (slots_[i].tag == tag && spelling(slots_[i].id) == text) {
       refuse_vocabulary(kTokens, "duplicate_token",
                         "token " + number(id) + " " + quoted(text) + " is the same as token " +

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/keyed_hash.h"
 #include "core/tokenizer/vocabulary.h"
 
 namespace qwen {
@@ -33,6 +34,8 @@ class TokenTable {
   std::int32_t find(std::string_view spelling) const;
   // The id of the token of one byte.
   std::int32_t byte_id(unsigned char byte) const { return byte_ids_[byte]; }
+  // How many slots the costliest find() of a token looks at: for tests.
+  std::size_t longest_probe() const;
 
  private:
   struct Slot {
@@ -40,6 +43,8 @@ class TokenTable {
     std::int32_t id = kNone;
   };
 
+  std::size_t home(std::uint64_t hash) const { return hash & (slots_.size() - 1); }
+  std::size_t next(std::size_t slot) const { return (slot + 1) & (slots_.size() - 1); }
   void insert(std::int32_t id);
   void append_bytes(std::int32_t id);
   void require_all_bytes() const;
@@ -47,6 +52,7 @@ class TokenTable {
   std::vector<std::string_view> tokens_;
   std::vector<std::int32_t> types_;
   std::vector<Slot> slots_;  // open addressing, a power of two, at most half full
+  KeyedHash hash_;
   std::string bytes_;
   std::vector<std::size_t> ends_;  // ends_[id] .. ends_[id + 1] in bytes_
   std::array<std::int32_t, 256> byte_ids_;

@@ -35,15 +35,11 @@ void run(std::span<const std::byte> input) {
 }
 
 std::vector<Bytes> seeds() {
-  std::vector<Bytes> all;
-  for (const char* text :
-       {R"([{"role":"user","content":"hi"}])",
-        R"([{"role":"assistant","content":null,"tool_calls":[{"id":1,"f":{"x":[1e308,-0.0]}}]}])",
-        R"([{"role":"\ud83d\ude00","content":["a",{"type":"text","text":"\u0000"}]},7,"x",[[]]])",
-        R"({"role":"user"})", "[[[[[[[[[[]]]]]]]]]]", "[123456789012345678901234567890]"}) {
-    all.push_back(to_bytes(text));
-  }
-  return all;
+  return text_seeds(
+      {R"([{"role":"user","content":"hi"}])",
+       R"([{"role":"assistant","content":null,"tool_calls":[{"id":1,"f":{"x":[1e308,-0.0]}}]}])",
+       R"([{"role":"\ud83d\ude00","content":["a",{"type":"text","text":"\u0000"}]},7,"x",[[]]])",
+       R"({"role":"user"})", "[[[[[[[[[[]]]]]]]]]]", "[123456789012345678901234567890]"});
 }
 
 Bytes mutate(const Bytes& input, std::size_t max_bytes, Random& random) {

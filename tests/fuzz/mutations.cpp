@@ -1,6 +1,4 @@
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
 
 #include "tests/fuzz/target.h"
 
@@ -52,12 +50,6 @@ void change_byte(Bytes& input, Random& random) {
 
 }  // namespace
 
-void require(bool holds, std::string_view what) {
-  if (holds) return;
-  std::fprintf(stderr, "does not hold: %.*s\n", static_cast<int>(what.size()), what.data());
-  std::abort();
-}
-
 Bytes mutate_bytes(const Bytes& input, std::size_t max_bytes, Random& random) {
   Bytes out = input;
   for (std::uint64_t n = 1 + random.below(4); n > 0; --n) {
@@ -91,6 +83,12 @@ Bytes mutate_text(const Bytes& input, std::span<const std::string_view> words,
   }
   out.resize(std::min(out.size(), max_bytes));
   return out;
+}
+
+std::vector<Bytes> text_seeds(std::initializer_list<std::string_view> texts) {
+  std::vector<Bytes> all;
+  for (const std::string_view text : texts) all.push_back(to_bytes(text));
+  return all;
 }
 
 Bytes to_bytes(std::string_view text) {

@@ -10,7 +10,9 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <stdexcept>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "tests/fuzz/target.h"
@@ -29,8 +31,18 @@ std::uint64_t run_path(const std::filesystem::path& path) {
   }
   std::ifstream in(path, std::ios::binary);
   const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  if (!in) throw std::runtime_error(path.string() + ": cannot be read");
   run(to_bytes(text));
   return 1;
+}
+
+std::uint64_t number(const std::string& text) {
+  std::uint64_t n = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
+  if (error != std::errc() || end != text.data() + text.size()) {
+    throw std::runtime_error("--mutations " + text + ": expected a number");
+  }
+  return n;
 }
 
 void run_mutations(const std::vector<Bytes>& from, std::uint64_t n) {
@@ -58,8 +70,9 @@ void main(const std::vector<std::string>& arguments) {
     if (arguments[i] == "--seeds" && has_value) {
       write_seeds(all, arguments[++i]);
     } else if (arguments[i] == "--mutations" && has_value) {
-      const std::string& text = arguments[++i];
-      std::from_chars(text.data(), text.data() + text.size(), n_mutations);
+      n_mutations = number(arguments[++i]);
+    } else if (arguments[i].starts_with("-")) {
+      throw std::runtime_error(arguments[i] + ": expected --seeds FOLDER, --mutations N, or files");
     } else {
       n_files += run_path(arguments[i]);
     }

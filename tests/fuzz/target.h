@@ -3,12 +3,14 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <span>
 #include <string_view>
 #include <vector>
 
 #include "tests/fixtures/gguf_writer.h"
 #include "tests/fixtures/random.h"
+#include "tests/require.h"
 
 namespace qwen::fuzz {
 
@@ -25,14 +27,14 @@ std::vector<Bytes> seeds();
 Bytes mutate(const Bytes& input, std::size_t max_bytes, Random& random);
 
 // For targets:
-// Ends the process with a message unless `holds`.
-void require(bool holds, std::string_view what);
+using testing::require;
 // A mutation of any bytes: changed, inserted, removed and repeated stretches.
 Bytes mutate_bytes(const Bytes& input, std::size_t max_bytes, Random& random);
 // The same for texts, made of the words of a format.
 Bytes mutate_text(const Bytes& input, std::span<const std::string_view> words,
                   std::size_t max_bytes, Random& random);
 Bytes to_bytes(std::string_view text);
+std::vector<Bytes> text_seeds(std::initializer_list<std::string_view> texts);
 std::string_view to_text(std::span<const std::byte> bytes);
 
 }  // namespace qwen::fuzz

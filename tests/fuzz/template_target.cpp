@@ -49,22 +49,19 @@ void run(std::span<const std::byte> input) {
 }
 
 std::vector<Bytes> seeds() {
-  std::vector<Bytes> all = {to_bytes(fixtures::tiny_chat_template())};
-  for (const char* text :
-       {"{%- if tools %}{{- '<|im_start|>system\\n' }}{%- for tool in tools %}{{- tool | tojson }}"
-        "{%- endfor %}{%- endif %}{%- for m in messages %}{%- if (m.role == 'user') or loop.first "
-        "%}{{- m.content | trim }}{%- elif m.tool_calls %}{%- for c in m.tool_calls %}{%- set c = "
-        "c.function %}{{- c.name ~ c.arguments | tojson(indent=2) }}{%- endfor %}{%- endif %}"
-        "{%- endfor %}",
-        "{% set ns = namespace(a=0, b=[]) %}{% for i in range(3) %}{% set ns.a = ns.a + i %}"
-        "{% endfor %}{{ ns.a }}{{ messages[::-1] | map(attribute='role') | join(', ') }}",
-        "{% macro f(x, y=2) %}{{ x * y // 3 % 5 ** 2 }}{% endmacro %}{{ f(4) }}{{ f(x=-1) | int }}",
-        "{{ 'a,b'.split(',') | list | length }}{{ 'x' * 9 | upper }}{{ strftime_now('%Y-%m-%d') }}",
-        "{% if messages[0].content is string and 'x' not in messages[0] %}{{ raise_exception('no') "
-        "}}{% endif %}{{ {'a': [1, (2, 3)]}['a'][1:] }}{# c #}{% raw %}{{ }}{% endraw %}"}) {
-    all.push_back(to_bytes(text));
-  }
-  return all;
+  return text_seeds(
+      {fixtures::tiny_chat_template(),
+       "{%- if tools %}{{- '<|im_start|>system\\n' }}{%- for tool in tools %}{{- tool | tojson }}"
+       "{%- endfor %}{%- endif %}{%- for m in messages %}{%- if (m.role == 'user') or loop.first "
+       "%}{{- m.content | trim }}{%- elif m.tool_calls %}{%- for c in m.tool_calls %}{%- set c = "
+       "c.function %}{{- c.name ~ c.arguments | tojson(indent=2) }}{%- endfor %}{%- endif %}"
+       "{%- endfor %}",
+       "{% set ns = namespace(a=0, b=[]) %}{% for i in range(3) %}{% set ns.a = ns.a + i %}"
+       "{% endfor %}{{ ns.a }}{{ messages[::-1] | map(attribute='role') | join(', ') }}",
+       "{% macro f(x, y=2) %}{{ x * y // 3 % 5 ** 2 }}{% endmacro %}{{ f(4) }}{{ f(x=-1) | int }}",
+       "{{ 'a,b'.split(',') | list | length }}{{ 'x' * 9 | upper }}{{ strftime_now('%Y-%m-%d') }}",
+       "{% if messages[0].content is string and 'x' not in messages[0] %}{{ raise_exception('no') "
+       "}}{% endif %}{{ {'a': [1, (2, 3)]}['a'][1:] }}{# c #}{% raw %}{{ }}{% endraw %}"});
 }
 
 Bytes mutate(const Bytes& input, std::size_t max_bytes, Random& random) {

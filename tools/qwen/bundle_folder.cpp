@@ -11,6 +11,7 @@
 #include "core/crosscheck/npy.h"
 #include "core/crosscheck/verify_script.h"
 #include "tools/qwen/bundle_json.h"
+#include "tools/qwen/json_input.h"
 #include "tools/qwen/version.h"
 
 namespace qwen::cli {
@@ -174,12 +175,8 @@ class Reader {
     if (error) damaged(folder_, std::string(kDescription) + " cannot be read");
     if (bytes > kMaxFileBytes) damaged(folder_, std::string(kDescription) + " is too large");
     std::ifstream in(path, std::ios::binary);
-    const auto too_deep = [](int depth, Json::parse_event_t, Json&) {
-      constexpr int kMaxDepth = 8;
-      if (depth > kMaxDepth) throw Error({.message = "contract.json is nested too deeply"});
-      return true;
-    };
-    return Json::parse(in, too_deep);
+    constexpr int kMaxDepth = 8;
+    return Json::parse(in, json_bounds(kDescription, kMaxDepth));
   }
 
   // Lives as long as the bundle.

@@ -62,8 +62,7 @@ Rendered render_chat(OpenedModel& model, const Json& messages, const Json& tools
   };
   options.bos_token = spelled(data.bos);
   options.eos_token = spelled(data.eos);
-  const ChatTemplate chat =
-      naming_file(model.path(), [&] { return ChatTemplate(std::string(*data.chat_template)); });
+  const ChatTemplate chat = model.reading([&] { return ChatTemplate(*data.chat_template); });
   try {
     return chat.render(messages, tools, options);
   } catch (Error& error) {

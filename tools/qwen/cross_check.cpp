@@ -152,11 +152,15 @@ class CrossCheck : public Command {
     const auto open = [&]() -> std::unique_ptr<ModelFile> {
       return std::make_unique<GgufModelFile>(opened.gguf());
     };
-    if (self_test_) return report(console, crosscheck::self_test(sides, open, options));
+    if (self_test_) {
+      return report(console,
+                    opened.reading([&] { return crosscheck::self_test(sides, open, options); }));
+    }
     const auto file = open();
-    const auto model = naming_file(opened.path(), [&] { return load_model(*file, sides.oracle); });
-    const CrossCheckResult result =
-        crosscheck::cross_check(sides, {engine.model(), *model, *file}, options);
+    const auto model = opened.reading([&] { return load_model(*file, sides.oracle); });
+    const CrossCheckResult result = opened.reading([&] {
+      return crosscheck::cross_check(sides, {engine.model(), *model, *file}, options);
+    });
     console.bar("");
     bundles.write(result.shadow, {opened.description(), engine.description(), kind});
     const std::string names = engine.device().kind + " against " + kind;

@@ -13,6 +13,7 @@
 #include "tools/qwen/cross_check_detail.h"
 #include "tools/qwen/divergence_text.h"
 #include "tools/qwen/format.h"
+#include "tools/qwen/json_input.h"
 
 namespace qwen::cli {
 namespace {
@@ -79,7 +80,7 @@ Manifest read_manifest(const std::string& folder, std::int64_t n_vocab) {
                kManifestHint, path);
   }
   std::ifstream in(path);
-  const Json json = Json::parse(in, nullptr, false);
+  const Json json = Json::parse(in, json_bounds(path), false);
   if (json.is_discarded()) bad_folder(path + " is no JSON", kManifestHint, path);
   Manifest manifest{.ids = manifest_ids(json, n_vocab, path)};
   if (json.contains("names")) manifest.names = json["names"];

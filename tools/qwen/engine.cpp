@@ -82,7 +82,7 @@ Engine::Engine(OpenedModel& model, const ModelOptions& options, Console& console
   kv_dtype_ = options.kv.chosen() ? (options.kv.value == "f16" ? DType::kF16 : DType::kF32)
                                   : (device().kind == "cuda" ? DType::kF16 : DType::kF32);
   show_loading(model.gguf(), console);
-  model_ = naming_file(model.path(), [&] { return load_model(model.file(), backend()); });
+  model_ = model.reading([&] { return load_model(model.file(), backend()); });
   check_gpu_layers();
   check_vocabulary_size(model.gguf(), model.tokenizer_data(), shape().n_vocab);
   if (options.layers.value > shape().n_layers) {

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <utility>
 #include <variant>
 
 #include "backends/registry.h"
@@ -96,10 +97,15 @@ Json metadata_value(const GgufValue& value, bool full) {
 }
 
 Json document(const Gguf& gguf, bool full) {
-  Json metadata = Json::object();
+  // Straight into the list that an object is: the keys differ, and to look each up among all before
+  // it would take hours for a million of them.
+  Json::object_t keys;
+  Json::object_t::Container& list = keys;
+  list.reserve(gguf.metadata().size());
   for (const MetadataEntry& entry : gguf.metadata()) {
-    metadata[std::string(entry.key)] = metadata_value(entry.value, full);
+    list.emplace_back(std::string(entry.key), metadata_value(entry.value, full));
   }
+  const Json metadata(std::move(keys));
   Json tensors = Json::array();
   for (const TensorInfo& t : gguf.tensors()) {
     const auto dims = t.tensor.dims();
@@ -122,8 +128,7 @@ Json document(const Gguf& gguf, bool full) {
 std::string runnable(OpenedModel& model) {
   try {
     const auto backend = make_backend("ref", {});
-    const auto loaded =
-        naming_file(model.path(), [&] { return load_model(model.file(), *backend); });
+    const auto loaded = model.reading([&] { return load_model(model.file(), *backend); });
     const ModelShape& m = loaded->shape();
     const MemoryNeed need =
         memory_need({.shape = m, .weight_bytes = model.weight_bytes()}, m.context_length);
@@ -210,9 +215,9 @@ class Inspect : public Command {
     OpenedModel model(model_.take_model(console), console);
     if (scan_) scan(model);
     if (output_.json) {
-      console.document(document(model.gguf(), full_));
+      console.document(model.reading([&] { return document(model.gguf(), full_); }));
     } else {
-      console.write(summary_of(model, full_));
+      console.write(model.reading([&] { return summary_of(model, full_); }));
     }
   }
 

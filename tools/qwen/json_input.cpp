@@ -1,43 +1,47 @@
 #include "tools/qwen/json_input.h"
 
-#include <nlohmann/json.hpp>
+#include <vector>
 
-#include "core/error.h"
+#include "tools/qwen/usage_error.h"
 
 namespace qwen::cli {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Deeper than any message, shallow enough for every stack.
-constexpr int kMaxDepth = 64;
-
-[[noreturn]] void refuse(std::string message) {
-  throw Error({.exit = Exit::kUsage, .code = "usage", .message = std::move(message)});
-}
-
 Json parse(const std::string& text, const std::string& source) {
-  const auto bounded = [&](int depth, Json::parse_event_t, Json&) {
-    if (depth > kMaxDepth) {
-      refuse(source + ": JSON deeper than " + std::to_string(kMaxDepth) + " levels");
-    }
-    return true;
-  };
   try {
-    return Json::parse(text, bounded);
+    return Json::parse(text, json_bounds(source));
   } catch (const Json::parse_error& error) {
-    refuse(source + " is no valid JSON: byte " + std::to_string(error.byte));
+    usage_error(source + " is no valid JSON: byte " + std::to_string(error.byte));
   } catch (const Json::out_of_range&) {  // 1e999; the library says nothing of its place
-    refuse(source + " has a number that is too large for a 64-bit float");
+    usage_error(source + " has a number that is too large for a 64-bit float");
   }
 }
 
 }  // namespace
 
+Json::parser_callback_t json_bounds(const std::string& source, int max_depth) {
+  // Keys so far of each open object.
+  return [source, max_depth, n_keys = std::vector<std::size_t>()](
+             int depth, Json::parse_event_t event, const Json&) mutable {
+    if (depth > max_depth) {
+      usage_error(source + ": JSON deeper than " + std::to_string(max_depth) + " levels");
+    }
+    if (event == Json::parse_event_t::object_start) n_keys.push_back(0);
+    if (event == Json::parse_event_t::object_end) n_keys.pop_back();
+    if (event == Json::parse_event_t::key && ++n_keys.back() > kMaxJsonKeys) {
+      usage_error(source + ": a JSON object of more than " + std::to_string(kMaxJsonKeys) +
+                  " keys");
+    }
+    return true;
+  };
+}
+
 Json parse_json_list(const std::string& text, const std::string& source, const std::string& what) {
   Json json = parse(text, source);
   if (!json.is_array()) {
-    refuse(source + ": expected a list of " + what + ", got " + json.type_name());
+    usage_error(source + ": expected a list of " + what + ", got " + json.type_name());
   }
   return json;
 }

@@ -24,14 +24,19 @@ constexpr std::array<std::pair<std::uint32_t, std::string_view>, 19> kFileTypes 
 OpenedModel::OpenedModel(std::string path, Console& console)
     : path_(std::move(path)), console_(console) {
   file_.emplace(Gguf::parse(path_ == kDefaultModel ? open_default_model() : open_file(path_)));
+  reading([&] {
+    name_ = text_value("general.name");
+    arch_ = text_value("general.architecture");
+    file_type_ = read_file_type();
+  });
 }
 
 const TokenizerData& OpenedModel::tokenizer_data() {
   if (!tokenizer_data_) {
-    tokenizer_data_ = naming_file(path_, [&] { return read_tokenizer(gguf()); });
+    tokenizer_data_ = read_tokenizer(gguf());
     const TokenizerData& data = *tokenizer_data_;
     if (has_tokenizer() && data.pre != "qwen2") {
-      console_.note("warning: tokenizer.ggml.pre is '" + std::string(data.pre) +
+      console_.note("warning: tokenizer.ggml.pre is '" + data.pre +
                     "', not 'qwen2': texts are split as qwen2 does, the ids may be wrong");
     }
   }
@@ -49,10 +54,7 @@ const Tokenizer& OpenedModel::tokenizer() {
   }
   if (!tokenizer_) {
     const TokenizerData& data = tokenizer_data();
-    naming_file(path_, [&] {
-      tokenizer_.emplace(Vocabulary{data.tokens, data.types, data.merges});
-      return 0;
-    });
+    reading([&] { tokenizer_.emplace(Vocabulary{data.tokens, data.types, data.merges}); });
   }
   return *tokenizer_;
 }
@@ -64,9 +66,12 @@ std::vector<std::int32_t> OpenedModel::stop_ids() {
     if (id) ids.push_back(static_cast<std::int32_t>(*id));
   }
   if (has_tokenizer()) {
-    for (const char* spelling : {"<|im_end|>", "<|endoftext|>"}) {
-      if (const auto id = tokenizer().find(spelling)) ids.push_back(*id);
-    }
+    const Tokenizer& all = tokenizer();
+    reading([&] {
+      for (const char* spelling : {"<|im_end|>", "<|endoftext|>"}) {
+        if (const auto id = all.find(spelling)) ids.push_back(*id);
+      }
+    });
   }
   std::sort(ids.begin(), ids.end());
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
@@ -79,7 +84,7 @@ std::string OpenedModel::text_value(std::string_view key) const {
   return text == nullptr ? "" : std::string(*text);
 }
 
-std::string OpenedModel::file_type() const {
+std::string OpenedModel::read_file_type() const {
   const MetadataEntry* entry = gguf().find("general.file_type");
   const auto* number = entry == nullptr ? nullptr : std::get_if<std::uint32_t>(&entry->value);
   if (number != nullptr) {

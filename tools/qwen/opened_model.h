@@ -33,11 +33,17 @@ class OpenedModel {
   // Tokens that end an answer: the file's eos, eot and eom, and <|im_end|> and <|endoftext|>.
   std::vector<std::int32_t> stop_ids();
 
+  // Whatever looks at the file's bytes goes through here: see read_unchanged().
+  template <class F>
+  auto reading(const F& read) const {
+    return read_unchanged(*gguf().source(), read);
+  }
+
   // As the file says; empty if it does not.
-  std::string name() const { return text_value("general.name"); }
-  std::string arch() const { return text_value("general.architecture"); }
+  const std::string& name() const { return name_; }
+  const std::string& arch() const { return arch_; }
   // The mixture that the file says it is ("Q4_K_M"), else the type of most of its bytes.
-  std::string file_type() const;
+  const std::string& file_type() const { return file_type_; }
   std::int64_t n_params() const;
   std::uint64_t weight_bytes() const;
 
@@ -46,23 +52,14 @@ class OpenedModel {
 
  private:
   std::string text_value(std::string_view key) const;
+  std::string read_file_type() const;
 
   std::string path_;
   Console& console_;
   std::optional<GgufModelFile> file_;
+  std::string name_, arch_, file_type_;
   std::optional<TokenizerData> tokenizer_data_;
   std::optional<Tokenizer> tokenizer_;
 };
-
-// Runs `make` and puts the file's name into an Error that does not have it.
-template <class F>
-auto naming_file(const std::string& path, const F& make) {
-  try {
-    return make();
-  } catch (Error& error) {
-    error.set_file(path);
-    throw;
-  }
-}
 
 }  // namespace qwen::cli

@@ -77,10 +77,6 @@ std::string environment_name(const std::string& names) {
 
 }  // namespace
 
-void usage_error(const std::string& message, const std::string& hint) {
-  throw Error({.exit = Exit::kUsage, .code = "usage", .message = message, .hint = hint});
-}
-
 Parser::Parser(const std::string& command, const std::string& summary)
     : app_(summary, "qwen " + command) {
   app_.set_help_flag("-h,--help", "print this and exit");

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "tools/qwen/setting.h"
+#include "tools/qwen/usage_error.h"
 
 namespace qwen::cli {
 
@@ -24,9 +25,6 @@ struct RealRange {
   double high;
   bool low_open = false;
 };
-
-// The usage error of the project (Exit::kUsage).
-[[noreturn]] void usage_error(const std::string& message, const std::string& hint = {});
 
 // `names` is CLI11's form: "-n,--predict,--n-predict". Options with a Setting are also read from
 // the environment: QWEN_ and the first long name, such as QWEN_PREDICT. All targets must outlive
