@@ -48,7 +48,9 @@ Json parse_json_list(const std::string& text, const std::string& source, const s
 
 Json parse_json_object(const std::string& text, const std::string& source) {
   Json json = parse(text, source);
-  if (!json.is_object()) refuse(source + ": expected a JSON object, got " + json.type_name());
+  if (!json.is_object()) {
+    usage_error(source + ": expected a JSON object, got " + json.type_name());
+  }
   return json;
 }
 

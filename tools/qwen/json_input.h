@@ -21,7 +21,7 @@ nlohmann::ordered_json::parser_callback_t json_bounds(const std::string& source,
 nlohmann::ordered_json parse_json_list(const std::string& text, const std::string& source,
                                        const std::string& what);
 
-// The same for a JSON object.
+// The same for an object.
 nlohmann::ordered_json parse_json_object(const std::string& text, const std::string& source);
 
 }  // namespace qwen::cli
