@@ -35,17 +35,21 @@ Spent report(const std::string& folder, const std::string& name, const Bytes& fi
   return spent;
 }
 
+// What a load refuses; what a template does when it is rendered has limits of its own.
 void report_malformed(const std::string& folder) {
   Spent most = {};
   std::string slowest, largest;
+  int n_loads = 0;
   for (const HostileCase& c : hostile_cases()) {
     const Spent spent = report(folder, c.name, c.file());
+    if (c.code.starts_with("template_")) continue;
+    ++n_loads;
     if (spent.ms > most.ms) slowest = c.name;
     if (spent.mib > most.mib) largest = c.name;
     most = {std::max(most.ms, spent.ms), std::max(most.mib, spent.mib)};
   }
-  std::fprintf(stderr, "%zu malformed files: at most %.2f ms (%s), %.2f MiB (%s)\n",
-               hostile_cases().size(), most.ms, slowest.c_str(), most.mib, largest.c_str());
+  std::fprintf(stderr, "%d malformed files: at most %.2f ms (%s), %.2f MiB (%s)\n", n_loads,
+               most.ms, slowest.c_str(), most.mib, largest.c_str());
 }
 
 }  // namespace
