@@ -263,10 +263,16 @@ TEST_F(CliCommands, BenchBesideAnEarlierRun) {
   for (const char* part : {"abacus  ", "5.0 GB/s", "25 %", "not measured"}) {
     EXPECT_NE(text.out.find(part), std::string::npos) << part << " in " << text.out;
   }
-  earlier["decode"][0]["tok_s"] = 0;
-  expect_failure(compared({}), 2, "earlier.json is not what qwen bench --json writes");
-  earlier["decode"] = 7;
-  expect_failure(compared({}), 2, "is not what qwen bench --json writes", "--json > FILE.json");
+  earlier["device"]["name"] = "\x1b[31m";
+  EXPECT_EQ(compared({}).out.find('\x1b'), std::string::npos);
+  for (const Json& speed : {Json(-1), Json(1e-310), Json("fast")}) {
+    earlier["decode"][0]["limit_tok_s"] = speed;
+    expect_failure(compared({}), 2, "is not what qwen bench --json writes");
+  }
+  for (const Json& rows : {Json(7), Json(nullptr), Json::object()}) {
+    earlier["decode"] = rows;
+    expect_failure(compared({}), 2, "is not what qwen bench --json writes", "--json > FILE.json");
+  }
   expect_failure(bench({"--compare", path("none")}), 2, "cannot read");
 }
 

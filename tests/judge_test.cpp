@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <random>
 #include <stdexcept>
 #include <vector>
@@ -13,7 +15,7 @@
 namespace qwen::crosscheck {
 namespace {
 
-constexpr std::int64_t kTokens = 37;  // many parts, the last one shorter
+constexpr std::int64_t kTokens = 301;  // many parts, the last one shorter
 constexpr std::int64_t kIn = 64;
 constexpr std::int64_t kOut = 1031;
 
@@ -42,9 +44,10 @@ class JudgeTest : public ::testing::Test {
                  {.by_row = true, .host = host})
         .front();
   }
-  // The same, whoever judges.
+  // The same, whoever judges, and if each element is looked at by its own bound.
   Judgement judged_twice() {
     Judgement alone = judged(nullptr);
+    expect_true(alone);
     const Judgement shared = judged(&cpu_);
     EXPECT_EQ(alone.verdict, shared.verdict);
     EXPECT_EQ(alone.n_elements, shared.n_elements);
@@ -57,6 +60,24 @@ class JudgeTest : public ::testing::Test {
     EXPECT_EQ(alone.spread.beyond, shared.spread.beyond);
     EXPECT_EQ(alone.rows.size(), shared.rows.size());
     return alone;
+  }
+  // As far as an output of at most kMaxListed failed elements goes.
+  void expect_true(const Judgement& j) {
+    const Tensor whole = tensor(out_, {kTokens, kOut});
+    const std::vector<double> bounds = tolerance(op_, cpu_.contract(op_), whole).out;
+    std::vector<std::int64_t> failed;
+    double worst = 0;
+    for (std::size_t i = 0; i < bounds.size(); ++i) {
+      const double ratio = std::abs(double{got_[i]} - out_[i]) / bounds[i];
+      if (ratio > 1) failed.push_back(static_cast<std::int64_t>(i));
+      worst = std::max(worst, ratio);
+    }
+    if (failed.size() > Judgement::kMaxListed) return;
+    EXPECT_EQ(j.failed, failed);
+    EXPECT_EQ(j.n_failed, static_cast<std::int64_t>(failed.size()));
+    if (worst > 1) {
+      EXPECT_DOUBLE_EQ(j.worst.ratio(), worst);
+    }
   }
 
   CpuBackend cpu_{3, ""};
@@ -85,7 +106,7 @@ TEST_F(JudgeTest, AllElementsOfAllPartsAreJudged) {
 }
 
 TEST_F(JudgeTest, FailuresKeepTheirPlaceInTheWhole) {
-  const std::vector<std::int64_t> wrong = {5 * kOut + 3, 5 * kOut + 900, 36 * kOut + 1030};
+  const std::vector<std::int64_t> wrong = {5 * kOut + 3, 5 * kOut + 900, 300 * kOut + 1030};
   got_[static_cast<std::size_t>(wrong[0])] += 0.01f;
   got_[static_cast<std::size_t>(wrong[1])] += 0.02f;
   got_[static_cast<std::size_t>(wrong[2])] += 10.0f;
@@ -95,7 +116,28 @@ TEST_F(JudgeTest, FailuresKeepTheirPlaceInTheWhole) {
   EXPECT_EQ(j.n_failed, 3);
   EXPECT_EQ(j.first.index, wrong[1]);  // the worst of the first row that fails
   EXPECT_EQ(j.worst.index, wrong[2]);
-  EXPECT_GT(j.rows[36].worst.ratio(), 1);
+  EXPECT_GT(j.rows[300].worst.ratio(), 1);
+}
+
+// Bounds of very different sizes: what fails by a narrow one says nothing of a wide one.
+TEST_F(JudgeTest, OneElementsBoundIsNotAnothers) {
+  constexpr std::int64_t kNarrow = 40;  // columns; more than a part looks at at first
+  for (std::int64_t i = 0; i < kNarrow * kIn; ++i) weight_[static_cast<std::size_t>(i)] *= 1e-3f;
+  reference_(op_);
+  const std::vector<double> bounds =
+      tolerance(op_, cpu_.contract(op_), tensor(out_, {kTokens, kOut})).out;
+  got_ = out_;
+  for (std::int64_t i = 7 * kOut; i < 8 * kOut; ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    const double share = i % kOut < kNarrow ? 3 : 0.8;
+    got_[at] += static_cast<float>(share * bounds[at]);
+  }
+  const Judgement j = judged_twice();
+  EXPECT_GE(j.n_failed, kNarrow - 2);  // adding to an FP32 number rounds
+  EXPECT_LE(j.n_failed, kNarrow);
+  EXPECT_LT(j.worst.index % kOut, kNarrow);
+  EXPECT_LT(j.worst.ratio(), 10);
+  EXPECT_EQ(j.rows[7].worst.ratio(), j.worst.ratio());
 }
 
 TEST_F(JudgeTest, OfAWholeThatIsWrongTheListIsCut) {

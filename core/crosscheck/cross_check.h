@@ -41,7 +41,8 @@ struct CrossCheckOptions {
   bool detail = false;  // every check is kept in ShadowResult
   // Called before each step with the number of tokens done and of all.
   std::function<void(std::int64_t done, std::int64_t total)> progress = {};
-  // Called for the first divergence, before its cause is looked for.
+  // Called for the first divergence of an op or a fused run, before its cause is looked for; not
+  // for what attestation or the free mode find.
   Found found = {};
   // Called for the first op of each tap's name that fails.
   KeepEvidence keep = {};

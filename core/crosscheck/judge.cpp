@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <optional>
 #include <span>
 #include <utility>
@@ -16,7 +15,6 @@
 namespace qwen::crosscheck {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // Median bound over root mean square of the values, beyond which a check cannot discriminate.
 constexpr double kMaxSpread = 0.02;
 // Elements whose bound is computed to find that median, and at first: if none of those is wider
@@ -27,9 +25,8 @@ constexpr std::uint64_t kSampledFirst = 3;
 // Elements of an output that a thread judges at a time, in whole rows. What is found does not
 // depend on who judges which.
 constexpr std::int64_t kPartElements = 4096;
-// Failed elements whose bounds are computed: of a whole output about this many, of a part at least.
-constexpr std::int64_t kMaxExact = 4096;
-constexpr std::int64_t kMinExact = 16;
+// Failed elements of a part that are looked at by their own bounds, at first.
+constexpr std::int64_t kPartExact = 16;
 
 double value(const Tensor& t, std::int64_t i) {
   switch (t.dtype) {
@@ -47,7 +44,7 @@ double value(const Tensor& t, std::int64_t i) {
 // Rows of an op's outputs that are judged by themselves.
 struct Part {
   std::int64_t first_row;
-  std::vector<Tensor> expected;
+  std::vector<Tensor> expected, got;
   Bounds bounds;
   std::vector<JudgedPart> judged;  // of each output
 };
@@ -57,8 +54,9 @@ Op rows_of(const Op& op, std::int64_t n_rows, std::int64_t begin, std::int64_t e
   Op rows = op;
   for (const Operand& operand : operands(rows)) {
     Tensor& t = *operand.tensor;
-    const bool is_shared =
-        operand.access == Access::kConstant || is_cache(operand) || operand.name == "pages";
+    const bool is_shared = operand.access == Access::kConstant || is_cache(operand) ||
+                           operand.name == "pages" ||
+                           (std::holds_alternative<TakeRows>(op) && operand.name == "x");
     if (!is_shared && t.rank > 0 && t.shape[0] == n_rows) t = t.slice(begin, end);
   }
   return rows;
@@ -78,18 +76,20 @@ std::vector<Part> judged_parts(const Op& op, const std::vector<Tensor>& expected
   const std::int64_t n_rows = got[0].shape[0];
   const std::int64_t step = std::max<std::int64_t>(1, kPartElements / row_size(got[0]));
   const std::int64_t n_parts = (n_rows + step - 1) / step;
-  const std::int64_t n_exact = std::max(kMinExact, kMaxExact / std::max<std::int64_t>(1, n_parts));
   std::vector<std::optional<Part>> parts(static_cast<std::size_t>(n_parts));
   const auto judge_some = [&](std::int64_t first, std::int64_t past) {
     for (std::int64_t p = first; p < past; ++p) {
       const std::int64_t begin = p * step;
       const std::int64_t end = std::min(n_rows, begin + step);
       const std::vector<Tensor> want = slices(expected, begin, end);
-      const std::vector<Tensor> have = slices(got, begin, end);
-      Part part{begin, want, Bounds(rows_of(op, n_rows, begin, end), want, contracts), {}};
+      Part part{begin,
+                want,
+                slices(got, begin, end),
+                Bounds(rows_of(op, n_rows, begin, end), want, contracts),
+                {}};
       for (std::size_t n = 0; n < want.size(); ++n) {
         part.judged.push_back(
-            judge_part(want[n], have[n], part.bounds, n, n_exact, options.by_row));
+            judge_part(want[n], part.got[n], part.bounds, n, kPartExact, options.by_row));
       }
       parts[static_cast<std::size_t>(p)] = std::move(part);
     }
@@ -174,6 +174,13 @@ Judgement merged(std::vector<Part>& parts, std::size_t output, const Tensor& exp
   const std::int64_t per_row = row_size(got);
   for (Part& part : parts) {
     JudgedPart& judged = part.judged[output];
+    // While there is room in the list, all that belongs into it is found.
+    if (!judged.is_exact && all.failed.size() < Judgement::kMaxListed) {
+      std::vector<Row> rows = std::move(judged.judgement.rows);
+      judged = judge_part(part.expected[output], part.got[output], part.bounds, output,
+                          Judgement::kMaxListed, false);
+      judged.judgement.rows = std::move(rows);
+    }
     for (const auto& [error, i] : judged.passed.kept()) passed.push_back({error, i, &part});
     add(all, std::move(judged.judgement), part.first_row * per_row);
   }
@@ -248,7 +255,7 @@ std::int64_t scattered(std::uint64_t k, std::int64_t n) {
 
 Judgement judge(const Tensor& expected, const Tensor& got, std::vector<double> given) {
   std::vector<Part> parts;
-  parts.push_back({0, {expected}, Bounds(std::move(given)), {}});
+  parts.push_back({0, {expected}, {got}, Bounds(std::move(given)), {}});
   parts[0].judged.push_back(
       judge_part(expected, got, parts[0].bounds, 0, Judgement::kMaxListed, false));
   return merged(parts, 0, expected, got);

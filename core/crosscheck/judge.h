@@ -49,7 +49,7 @@ struct Judgement {
   std::string_view output = {};  // "out", "lse", ...
   Verdict verdict = Verdict::kPass;
   std::int64_t n_elements = 0;
-  std::int64_t n_failed = 0;  // of a product with more than kMaxListed: about
+  std::int64_t n_failed = 0;  // of a product with kMaxListed or more: about
   // Of the largest ratio; where all passed, among those that come nearest to their bounds.
   Element worst = {};
   // If it failed: the worst of the first row (token) that has failed elements.

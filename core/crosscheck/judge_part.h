@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -10,6 +11,8 @@
 #include "core/crosscheck/judge.h"
 
 namespace qwen::crosscheck {
+
+inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // The few largest errors of many, and where they are.
 class LargestErrors {
@@ -30,6 +33,8 @@ class LargestErrors {
 
 // What is found out about rows of an output. Indices count from the first of them.
 struct JudgedPart {
+  // False: some failed elements are only counted, by the bounds of others. They are not listed.
+  bool is_exact = true;
   Judgement judgement;        // without its spread, and without the elements of `passed`
   LargestErrors passed = {};  // by a lower limit of their bound: one may be the worst
   // Of the expected values.
@@ -37,8 +42,8 @@ struct JudgedPart {
   double largest = 0;
 };
 
-// `expected`, `got` and `bounds` are those of the rows. From n_exact failed elements on, an error
-// beyond all bounds so far counts as failed without a look at its own bound.
+// `expected`, `got` and `bounds` are those of the rows. After n_exact failed elements of a product,
+// an error beyond all bounds so far is counted as failed without a look at its own bound.
 JudgedPart judge_part(const Tensor& expected, const Tensor& got, Bounds& bounds, std::size_t output,
                       std::int64_t n_exact, bool by_row);
 

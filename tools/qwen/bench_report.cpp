@@ -1,7 +1,10 @@
 #include "tools/qwen/bench_report.h"
 
 #include <algorithm>
+#include <cmath>
+#include <utility>
 
+#include "loader/text.h"
 #include "tools/qwen/format.h"
 #include "tools/qwen/input.h"
 #include "tools/qwen/json_input.h"
@@ -25,14 +28,15 @@ std::string cells(const std::vector<std::string>& values) {
 std::string percent(double share, int digits) { return fixed(100 * share, digits) + " %"; }
 
 std::string model_text(const BenchReport& report) {
-  return report.model.at("file").get<std::string>() + "  " +
-         report.model.at("file_type").get<std::string>();
+  return printable(report.model.at("file").get<std::string>()) + "  " +
+         printable(report.model.at("file_type").get<std::string>());
 }
 
 std::string device_text(const BenchReport& report) {
   const auto threads = report.device.at("threads").get<std::int64_t>();
-  return report.device.at("kind").get<std::string>() + "  " +
-         report.device.at("name").get<std::string>() + "  " + std::to_string(threads) + " threads";
+  return printable(report.device.at("kind").get<std::string>()) + "  " +
+         printable(report.device.at("name").get<std::string>()) + "  " + std::to_string(threads) +
+         " threads";
 }
 
 std::string bandwidth_text(const BenchReport& report) {
@@ -115,16 +119,23 @@ Json bandwidth_json(const BenchReport& report) {
   return report.bandwidth > 0 ? Json(report.bandwidth) : Json(nullptr);
 }
 
-BenchRow row_of(const Json& json, bool is_prefill) {
-  BenchRow row{.is_prefill = is_prefill,
-               .n = json.at("tokens").get<std::int64_t>(),
-               .per_second = json.at("tok_s").get<double>(),
-               .limit = json.value("limit_tok_s", 0.0)};
-  if (is_prefill) return row;
-  row.depth = json.at("depth").get<std::int64_t>();
-  row.batch = json.at("batch").get<std::int64_t>();
-  return row;
+// The rows of a document. Throws Json::exception if something is not there or of another type.
+void add_rows(const Json& rows, bool is_prefill, std::vector<BenchRow>& all) {
+  for (const Json& json : rows.get_ref<const Json::array_t&>()) {
+    BenchRow row{.is_prefill = is_prefill,
+                 .n = json.at("tokens").get<std::int64_t>(),
+                 .per_second = json.at("tok_s").get<double>(),
+                 .limit = json.value("limit_tok_s", 0.0)};
+    if (!is_prefill) {
+      row.depth = json.at("depth").get<std::int64_t>();
+      row.batch = json.at("batch").get<std::int64_t>();
+    }
+    all.push_back(std::move(row));
+  }
 }
+
+// A speed that ratios can be taken with.
+bool is_speed(double per_second) { return std::isnormal(per_second) && per_second > 0; }
 
 }  // namespace
 
@@ -135,11 +146,14 @@ EarlierBench::EarlierBench(const std::string& path) : path_(path) {
     report_.device = json.at("device");
     const Json& bandwidth = json.at("bandwidth_bytes_s");
     if (!bandwidth.is_null()) report_.bandwidth = bandwidth.get<double>();
-    for (const Json& row : json.at("prefill")) report_.rows.push_back(row_of(row, true));
-    for (const Json& row : json.at("decode")) report_.rows.push_back(row_of(row, false));
-    const bool has_speeds = std::all_of(report_.rows.begin(), report_.rows.end(),
-                                        [](const BenchRow& row) { return row.per_second > 0; });
-    if (has_speeds && !text().empty()) return;
+    add_rows(json.at("prefill"), true, report_.rows);
+    add_rows(json.at("decode"), false, report_.rows);
+    const bool has_names = !text().empty();  // which throws if it has not
+    if (has_names && std::all_of(report_.rows.begin(), report_.rows.end(), [](const BenchRow& row) {
+          return is_speed(row.per_second) && (row.limit == 0 || is_speed(row.limit));
+        })) {
+      return;
+    }
   } catch (const Json::exception&) {  // something is not there, or of another type
   }
   usage_error("--compare " + path + " is not what qwen bench --json writes",

@@ -42,7 +42,7 @@ class EarlierBench {
 
   // The row that measured the same: lengths, depth and batch.
   std::optional<BenchRow> find(const BenchRow& row) const;
-  // "q8_0.gguf on cpu AMD EPYC, 2 threads, memory reads at 60.1 GB/s"
+  // "q8_0.gguf  Q8_0  on  cpu  AMD EPYC  2 threads, memory reads at 60.1 GB/s"
   std::string text() const;
   // What identifies it in a later document.
   Json json() const;
