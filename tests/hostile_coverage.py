@@ -20,7 +20,8 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDERS = ("loader", "core/tokenizer")
-TESTS = ("gguf_test", "hostile_test", "hostile_file_test", "tokenizer_test", "tokenizer_parts_test",
+TESTS = ("gguf_test", "hostile_test", "hostile_file_test", "hostile_change_test", "hostile_table_test",
+         "tokenizer_test", "tokenizer_parts_test",
          "fuzz_parse", "fuzz_load", "fuzz_tokenizer")
 MIN_LINES, MIN_BRANCHES = 97.0, 90.0
 
