@@ -174,8 +174,8 @@ TEST_F(CliCommands, CrossCheck) {
   with_json.push_back("--json");
   const Json json = qwen(with_json).json();
   expect_keys(json, {"schema", "verdict", "model", "device", "oracle", "tokens", "checks",
-                     "elements", "unsound", "unsound_outputs", "worst", "load", "fused", "logits",
-                     "drift", "first_divergence", "divergences"});
+                     "elements", "unsound", "unsound_outputs", "worst", "loose", "load", "fused",
+                     "logits", "drift", "first_divergence", "divergences"});
   EXPECT_EQ(json["verdict"], "agree");
   EXPECT_EQ(json["oracle"], "ref");
   EXPECT_EQ(json["first_divergence"], nullptr);

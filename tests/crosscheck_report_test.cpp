@@ -161,6 +161,37 @@ TEST(CrossCheckDetail, UnsoundOutputsAreNamed) {
   for (const Check& c : checks_of(result.shadow, "q_proj", 0, "out")) EXPECT_TRUE(c.unsound);
 }
 
+// A path that says of its products that it adds up a million numbers one by one.
+class Modest : public CpuBackend {
+ public:
+  Modest() : CpuBackend(1, "") {}
+  Contract contract(const Op& op) const override {
+    Contract c = CpuBackend::contract(op);
+    if (std::holds_alternative<Gemm>(op)) c.sum_depth = 1 << 20;
+    return c;
+  }
+};
+
+TEST(CrossCheckDetail, LooseContractsAreNamed) {
+  Modest modest;
+  ReferenceBackend reference;
+  const auto result =
+      run_with_fault({modest, reference, reference}, opener(), options(false), Fault()).result;
+  EXPECT_EQ(result.agreement, Agreement::kAgree);
+  std::set<std::string_view> taps;
+  for (const Nearness& n : result.shadow.loose) {
+    EXPECT_LT(n.ratio, 0.01);
+    EXPECT_EQ(n.output, "out");
+    taps.insert(n.tap);
+  }
+  EXPECT_TRUE(taps.contains("gate"));
+  EXPECT_FALSE(taps.contains("swiglu"));
+  const Json json = loose_outputs(result.shadow);
+  EXPECT_EQ(json.size(), taps.size());
+  EXPECT_LT(json[0]["ratio"], 0.01);
+  EXPECT_TRUE(run("").shadow.loose.empty());
+}
+
 TEST(CrossCheckDetail, Json) {
   const ShadowResult shadow = run("M3f").shadow;
   const Json all = checks_detail(shadow);

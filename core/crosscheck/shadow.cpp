@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <set>
 
 #include "core/crosscheck/rounded.h"
@@ -228,6 +229,7 @@ void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<
       ++result_.n_unsound;
       note_unsound(result_.unsound_outputs, tap, j, tokens_.front());
     }
+    note_nearness(j, tap);
     if (!failed(j)) {
       if (j.worst.ratio() > result_.worst.element.ratio()) {
         result_.worst = {tap, j.output, j.worst};
@@ -247,6 +249,16 @@ void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<
   if (keep_ && result_.divergences.size() > n_before && kept_.insert(tap.name).second) {
     keep_({repeated.op, got, contracts, all, result_.divergences[n_before]});
   }
+}
+
+void Shadow::note_nearness(const Judgement& judgement, const Tap& tap) {
+  const auto same = [&](const Nearness& n) {
+    return n.tap == tap.name && n.output == judgement.output;
+  };
+  auto at = std::find_if(nearness_.begin(), nearness_.end(), same);
+  if (at == nearness_.end()) at = nearness_.insert(at, {tap.name, judgement.output});
+  at->ratio = std::max(at->ratio, judgement.worst.ratio());
+  at->n_elements += judgement.n_elements;
 }
 
 void Shadow::keep(const Judgement& judgement, const Tap& tap, const Contract& contract,
@@ -296,6 +308,8 @@ void Shadow::end() {
 
 ShadowResult Shadow::result() const {
   ShadowResult result = result_;
+  std::copy_if(nearness_.begin(), nearness_.end(), std::back_inserter(result.loose),
+               [](const Nearness& n) { return n.loose(); });
   result.judged = log_.judged();
   result.checks = log_.checks();
   for (std::size_t i = 0; i < causes_.size(); ++i) {

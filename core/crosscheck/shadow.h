@@ -30,12 +30,25 @@ struct Worst {
   Element element;
 };
 
+// How near an output came to its bounds over a whole run: the largest ratio of all layers and
+// tokens.
+struct Nearness {
+  std::string_view tap;
+  std::string_view output;
+  double ratio = 0;
+  std::int64_t n_elements = 0;
+  // The bounds are those of another computation than the one that runs: they would let a fault of a
+  // hundred times its error through. Equal bits say nothing of their bounds, nor do few elements.
+  bool loose() const { return ratio > 0 && ratio < 0.01 && n_elements >= 10'000; }
+};
+
 struct ShadowResult {
   std::int64_t n_checks = 0;    // outputs judged
   std::int64_t n_elements = 0;  // and their elements
   std::int64_t n_unsound = 0;   // outputs whose bounds say nothing
   std::vector<Unsound> unsound_outputs = {};
   Worst worst;
+  std::vector<Nearness> loose = {};  // outputs whose contracts are
   // In the order in which they happened: every failed output of every op.
   std::vector<Divergence> divergences;
   // Of all outputs, if asked for.
@@ -109,6 +122,7 @@ class Shadow : public Observer {
   void await_reads();
   std::vector<Tensor> read_outputs(const Op& path_op);
   void judge_outputs(const Op& path_op, const Tap& tap, const std::vector<Tensor>& got);
+  void note_nearness(const Judgement& judgement, const Tap& tap);
   void keep(const Judgement& judgement, const Tap& tap, const Contract& contract,
             const Tensor& expected, const Tensor& got);
   void diverges(const Judgement& judgement, const Op& op, const Tap& tap, const Tensor& output);
@@ -135,7 +149,8 @@ class Shadow : public Observer {
   std::vector<Ledger> ledgers_;  // of the step's layers
   Hypotheses hypotheses_;
   ShadowResult result_;
-  std::vector<int> causes_;  // of result_.divergences: classes of hypotheses_
+  std::vector<Nearness> nearness_;  // of each output that has bounds
+  std::vector<int> causes_;         // of result_.divergences: classes of hypotheses_
   bool detail_;
   CheckLog log_;
 };

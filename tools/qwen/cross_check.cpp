@@ -265,6 +265,17 @@ class CrossCheck : public Command {
            scientific(100 * u.spread.beyond) + " % of the bounds exceed the largest value\n";
   }
 
+  // Outputs whose contracts promise less than the path keeps.
+  static std::string loose_text(const crosscheck::ShadowResult& shadow) {
+    if (shadow.loose.empty()) return "";
+    std::string names;
+    for (const crosscheck::Nearness& n : shadow.loose) {
+      names += (names.empty() ? " " : ", ") + value_name({n.tap}, n.output) + " (worst " +
+               scientific(n.ratio) + ")";
+    }
+    return "     LOOSE contracts, whose bounds could be a hundred times nearer:" + names + "\n";
+  }
+
   // At most 15 lines.
   static std::string text(const std::string& names, const CrossCheckResult& result) {
     const crosscheck::ShadowResult& shadow = result.shadow;
@@ -279,7 +290,7 @@ class CrossCheck : public Command {
       if (shadow.n_checks == 0) return out;
       return out + "     worst " + fixed(shadow.worst.element.ratio(), 2) +
              " of the tolerance, at " + value_name(shadow.worst.tap, shadow.worst.output) +
-             place(shadow.worst.tap) + "\n";
+             place(shadow.worst.tap) + "\n" + loose_text(shadow);
     }
     if (result.agreement == Agreement::kCannotTell) {
       return "CANNOT TELL " + names + ": the bounds of " + thousands(shadow.n_unsound) + " of " +
@@ -343,6 +354,7 @@ class CrossCheck : public Command {
              {{"op", value_name(shadow.worst.tap, shadow.worst.output)},
               {"layer", shadow.worst.tap.layer},
               {"ratio", shadow.worst.element.ratio()}}},
+            {"loose", loose_outputs(shadow)},
             {"load",
              {{"weights", result.attestation.n_constants},
               {"bytes", result.attestation.n_bytes},

@@ -60,6 +60,14 @@ const Unsound& widest(const crosscheck::ShadowResult& shadow) {
   return *std::min_element(all.begin(), all.end(), wider);
 }
 
+Json loose_outputs(const crosscheck::ShadowResult& shadow) {
+  Json out = Json::array();
+  for (const crosscheck::Nearness& n : shadow.loose) {
+    out.push_back({{"op", value_name({n.tap}, n.output)}, {"ratio", n.ratio}});
+  }
+  return out;
+}
+
 Json unsound_outputs(const crosscheck::ShadowResult& shadow) {
   std::vector<Unsound> all = shadow.unsound_outputs;
   std::stable_sort(all.begin(), all.end(), wider);

@@ -10,6 +10,8 @@ namespace qwen::cli {
 // [{"op","layer","seq","token","d","beyond","outputs"}]. `d` is null if values are not finite.
 inline constexpr std::size_t kMaxUnsound = 32;
 Json unsound_outputs(const crosscheck::ShadowResult& shadow);
+// "loose": outputs with loose contracts, and how near they came to their bounds.
+Json loose_outputs(const crosscheck::ShadowResult& shadow);
 
 // The one with the largest spread. There must be one.
 const crosscheck::Unsound& widest(const crosscheck::ShadowResult& shadow);
