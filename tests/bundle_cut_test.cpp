@@ -64,7 +64,7 @@ Attention uniform_attention(crosscheck::Scratch& scratch) {
 
 // Contracts of a GPU, of which a run on a CPU has none: every term of the bounds, and their sum.
 TEST_F(BundleTest, BoundsOfAnyContractAgree) {
-  if (!has_numpy()) GTEST_SKIP() << QWEN_PYTHON << " has no NumPy: verify.py is not run";
+  if (!has_numpy()) GTEST_SKIP() << python() << " has no NumPy: verify.py is not run";
   const Contract truncating{.sum_depth = 60,
                             .value_sum_depth = 20,
                             .truncates = true,

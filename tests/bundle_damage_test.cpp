@@ -159,7 +159,7 @@ TEST_F(BundleTest, DamagedOnesAreRefused) {
     EXPECT_NE(refusal.hint, "");
     if (damage.seen_by_script) folders.push_back(folder);
   }
-  if (!has_numpy()) GTEST_SKIP() << QWEN_PYTHON << " has no NumPy: verify.py is not run";
+  if (!has_numpy()) GTEST_SKIP() << python() << " has no NumPy: verify.py is not run";
   fs::copy_file(whole + "/verify.py", folders.front() + "/verify.py",
                 fs::copy_options::overwrite_existing);
   std::string output;
@@ -173,7 +173,7 @@ TEST_F(BundleTest, DamagedOnesAreRefused) {
 
 // What verify.py is for: each of these changes makes it disagree with what is written.
 TEST_F(BundleTest, TheScriptJudgesByItself) {
-  if (!has_numpy()) GTEST_SKIP() << QWEN_PYTHON << " has no NumPy: verify.py is not run";
+  if (!has_numpy()) GTEST_SKIP() << python() << " has no NumPy: verify.py is not run";
   const std::string whole = written("M9b");
   std::string output;
   EXPECT_EQ(verify({whole}, output), 0) << output;

@@ -29,8 +29,7 @@ crosscheck::CrossCheckResult BundleTest::run(const fixtures::TinyModelSpec& spec
       .chunk = 6,
       .kv_dtype = kv,
       .keep = keep};
-  Backend& oracle = path_->name() == "cpu" ? static_cast<Backend&>(reference_) : cpu_;
-  return run_with_fault({*path_, oracle, reference_}, open, options, fault).result;
+  return run_with_fault(checked_->sides(), open, options, fault).result;
 }
 
 std::vector<Bundle> BundleTest::bundles_of(const fixtures::TinyModelSpec& spec, const Fault& fault,

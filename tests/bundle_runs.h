@@ -11,11 +11,10 @@
 #include <string>
 #include <vector>
 
-#include "backends/cpu/cpu_backend.h"
 #include "backends/cpu/reference/reference.h"
-#include "backends/registry.h"
 #include "core/crosscheck/bundle.h"
 #include "core/crosscheck/faults.h"
+#include "tests/checked_path.h"
 #include "tests/fixtures/tiny_model.h"
 #include "tools/qwen/bundle_folder.h"
 
@@ -94,9 +93,7 @@ class BundleTest : public ::testing::Test {
   }
 
   std::string dir_;
-  // Whose path is checked: the CPU's by the reference, a GPU's by the CPU's.
-  std::unique_ptr<Backend> path_ = make_backend("cpu", {.threads = 1});
-  CpuBackend cpu_{1, ""};
+  std::unique_ptr<CheckedPath> checked_ = std::make_unique<CheckedPath>("cpu");
   ReferenceBackend reference_;
 };
 

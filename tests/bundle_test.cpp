@@ -97,7 +97,7 @@ class EveryFault : public BundleTest,
     const std::string& kind = std::get<0>(GetParam());
     const std::string why = why_skipped(kind);
     if (!why.empty()) GTEST_SKIP() << why;
-    path_ = make_backend(kind, {.threads = kind == "cpu" ? 1 : 0, .cuda = {.exact = true}});
+    checked_ = std::make_unique<CheckedPath>(kind);
   }
 };
 
@@ -121,8 +121,8 @@ TEST_P(EveryFault, IsReplayedFromItsBundle) {
       expect_equal(bundle, cli::read_bundle(folder));
       folders.push_back(folder);
       kinds.insert(std::string(name(bundle.op)));
-      EXPECT_EQ(run_again(bundle, *path_).again, Again::kRight);
-      crosscheck::FaultyBackend faulty(*path_, reference_, fault.plants);
+      EXPECT_EQ(run_again(bundle, checked_->path()).again, Again::kRight);
+      crosscheck::FaultyBackend faulty(checked_->path(), reference_, fault.plants);
       same += run_again(bundle, faulty).again == Again::kSame;
     }
   }
@@ -130,7 +130,7 @@ TEST_P(EveryFault, IsReplayedFromItsBundle) {
   // Some faults depend on what was cut away: other rows, the whole table.
   EXPECT_GT(static_cast<std::size_t>(2 * same), folders.size());
   EXPECT_EQ(kinds.size(), 11u);  // all but Advance
-  if (!has_numpy()) GTEST_SKIP() << QWEN_PYTHON << " has no NumPy: verify.py is not run";
+  if (!has_numpy()) GTEST_SKIP() << python() << " has no NumPy: verify.py is not run";
   std::string output;
   EXPECT_EQ(verify(folders, output), 0) << output;
 }

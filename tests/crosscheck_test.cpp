@@ -2,17 +2,18 @@
 // where it is and named.
 #include <gtest/gtest.h>
 
-#include "backends/cpu/cpu_backend.h"
-#include "backends/cpu/reference/reference.h"
-#include "backends/registry.h"
+#include <optional>
+
 #include "core/crosscheck/faults.h"
 #include "loader/weights.h"
+#include "tests/checked_path.h"
 #include "tests/model_runs.h"
 #include "tests/usable_device.h"
 
 namespace qwen::crosscheck {
 namespace {
 
+using qwen::testing::CheckedPath;
 using qwen::testing::random_text;
 using qwen::testing::why_skipped;
 
@@ -43,19 +44,13 @@ class CrossCheckTest : public ::testing::TestWithParam<std::tuple<std::string, S
     const std::string& kind = std::get<0>(GetParam());
     const std::string why = why_skipped(kind);
     if (!why.empty()) GTEST_SKIP() << why;
-    // Exact: F16 operands and scores in the hundreds leave bounds that say nothing.
-    path_ = make_backend(kind, {.threads = kind == "cpu" ? 1 : 0, .cuda = {.exact = true}});
+    checked_.emplace(kind);
   }
-  Sides sides() {
-    Backend& oracle = path_->name() == "cpu" ? static_cast<Backend&>(reference_) : cpu_;
-    return {*path_, oracle, reference_};
-  }
+  Sides sides() { return checked_->sides(); }
   static const fixtures::TinyModelSpec& spec() { return std::get<1>(GetParam()).spec; }
 
  private:
-  std::unique_ptr<Backend> path_;
-  CpuBackend cpu_{1, ""};
-  ReferenceBackend reference_;
+  std::optional<CheckedPath> checked_;
 };
 
 TEST_P(CrossCheckTest, CleanRunsAgree) {
