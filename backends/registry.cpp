@@ -25,7 +25,7 @@ Device cuda_device() {
 }
 
 std::unique_ptr<Backend> make_cuda(const BackendOptions& options) {
-  return std::make_unique<CudaBackend>(options.cuda);
+  return std::make_unique<CudaBackend>(options.cuda, options.exact);
 }
 
 }  // namespace
@@ -75,7 +75,8 @@ std::unique_ptr<Backend> make_backend(std::string_view kind, const BackendOption
   if (kind == "ref") return std::make_unique<ReferenceBackend>();
   if (kind == "cuda") return make_cuda(options);
   const int threads = options.threads > 0 ? options.threads : usable_cores();
-  return std::make_unique<CpuBackend>(threads, options.isa);
+  return std::make_unique<CpuBackend>(threads, options.isa,
+                                      options.exact ? Activations::kF32 : Activations::kInt8);
 }
 
 }  // namespace qwen

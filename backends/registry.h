@@ -14,6 +14,7 @@ namespace qwen {
 struct BackendOptions {
   int threads = 0;       // 0: usable_cores() (host.h)
   std::string isa = {};  // "", "avx512", "avx2" or "baseline": the cpu backend's instruction set
+  bool exact = false;    // FP32 operands in every matrix product
   CudaOptions cuda = {};
 };
 

@@ -21,8 +21,17 @@ void decode_16(const void* src, float* out) {
 }
 
 template <class Block>
+void decode_minima(const void* block, float* out) {
+  const Block& b = *static_cast<const Block*>(block);
+  for (int i = 0; i < Block::kElements; ++i) out[i] = b.minimum(i);
+}
+
+template <class Block>
 constexpr DTypeInfo quantised(std::string_view name) {
-  return {Block::kDType, name, Block::kElements, sizeof(Block), decode_quantised<Block>};
+  DTypeInfo row{Block::kDType, name, Block::kElements, sizeof(Block), decode_quantised<Block>};
+  if constexpr (requires(const Block& b) { b.minimum(0); })
+    row.minima_of_block = decode_minima<Block>;
+  return row;
 }
 
 constexpr DTypeInfo kTable[] = {

@@ -6,6 +6,8 @@
 // once, at the final addition. So the order of evaluation and fused multiply-adds cannot change a
 // bit.
 //
+// A format with a minimum offers it as minimum(i): value(i) is scale * quant - minimum(i).
+//
 // All members are bytes or 16-bit integers (little-endian): the structs need 2-byte alignment and
 // have no padding. value() is constexpr, without lookup in global memory, so that device code can
 // call it too.
@@ -68,8 +70,9 @@ struct BlockQ4_1 {
   std::uint16_t d;
   std::uint16_t m;
   std::uint8_t qs[16];
+  constexpr float minimum(int /*i*/) const { return -f16_to_f32(m); }
   constexpr float value(int i) const {
-    return f16_to_f32(d) * static_cast<float>(nibble_of_32(qs, i)) + f16_to_f32(m);
+    return f16_to_f32(d) * static_cast<float>(nibble_of_32(qs, i)) - minimum(i);
   }
 };
 static_assert(sizeof(BlockQ4_1) == 20);
@@ -94,9 +97,10 @@ struct BlockQ5_1 {
   std::uint16_t m;
   std::uint8_t qh[4];
   std::uint8_t qs[16];
+  constexpr float minimum(int /*i*/) const { return -f16_to_f32(m); }
   constexpr float value(int i) const {
     const int q = nibble_of_32(qs, i) | bit_of_32(qh, i) << 4;
-    return f16_to_f32(d) * static_cast<float>(q) + f16_to_f32(m);
+    return f16_to_f32(d) * static_cast<float>(q) - minimum(i);
   }
 };
 static_assert(sizeof(BlockQ5_1) == 24);
@@ -120,11 +124,13 @@ struct BlockQ2_K {
   std::uint8_t qs[64];
   std::uint16_t d;
   std::uint16_t dmin;
+  constexpr float minimum(int i) const {
+    return f16_to_f32(dmin) * static_cast<float>(scales[i / 16] >> 4);
+  }
   constexpr float value(int i) const {
     const int sc = scales[i / 16];
     const int q = (qs[32 * (i / 128) + i % 32] >> (2 * (i / 32 % 4))) & 3;
-    return f16_to_f32(d) * static_cast<float>(sc & 15) * static_cast<float>(q) -
-           f16_to_f32(dmin) * static_cast<float>(sc >> 4);
+    return f16_to_f32(d) * static_cast<float>(sc & 15) * static_cast<float>(q) - minimum(i);
   }
 };
 static_assert(sizeof(BlockQ2_K) == 84);
@@ -158,11 +164,14 @@ struct BlockQ4_K {
   std::uint16_t dmin;
   std::uint8_t scales[12];
   std::uint8_t qs[128];
+  constexpr float minimum(int i) const {
+    return f16_to_f32(dmin) * static_cast<float>(k_min(scales, i / 32));
+  }
   constexpr float value(int i) const {
     const int s = i / 32;
     const int q = (qs[32 * (i / 64) + i % 32] >> (4 * (s % 2))) & 15;
     return f16_to_f32(d) * static_cast<float>(k_scale(scales, s)) * static_cast<float>(q) -
-           f16_to_f32(dmin) * static_cast<float>(k_min(scales, s));
+           minimum(i);
   }
 };
 static_assert(sizeof(BlockQ4_K) == 144);
@@ -175,13 +184,16 @@ struct BlockQ5_K {
   std::uint8_t scales[12];
   std::uint8_t qh[32];
   std::uint8_t qs[128];
+  constexpr float minimum(int i) const {
+    return f16_to_f32(dmin) * static_cast<float>(k_min(scales, i / 32));
+  }
   constexpr float value(int i) const {
     const int s = i / 32;
     const int low = (qs[32 * (i / 64) + i % 32] >> (4 * (s % 2))) & 15;
     const int high = (qh[i % 32] >> s) & 1;
     return f16_to_f32(d) * static_cast<float>(k_scale(scales, s)) *
                static_cast<float>(low | high << 4) -
-           f16_to_f32(dmin) * static_cast<float>(k_min(scales, s));
+           minimum(i);
   }
 };
 static_assert(sizeof(BlockQ5_K) == 176);

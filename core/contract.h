@@ -36,6 +36,12 @@ struct Contract {
   // 0: not known.
   float input_scale = 0;
   float weight_scale = 0;
+  // Gemm: the weight's minima, times sums of x, are terms of their own beside what they are
+  // subtracted from.
+  bool separate_minima = false;
+  // Gemm: x is rounded as core/int8.h defines, which has to be repeated (crosscheck/rounded.h):
+  // bounds are of what is left, for an x that is rounded already.
+  bool int8_input = false;
 };
 
 // Bounds on |computed - exact| per element, for an op that follows `contract`.
@@ -57,6 +63,8 @@ struct Tolerance {
 // a step works on, a product or a partial sum. Partial sums consist of whole blocks of b products,
 // so none is larger than M = max(sum of the blocks' positive sums, - sum of their negative sums,
 // max |w x|), whatever the order, and error <= g(h) M. A is by far larger where signs are mixed.
+//
+// Terms w + m and -m instead of w (separate_minima): A = sum (|w| + 2 |m|) |x|.
 //
 // Attention's output, probabilities p rounded with unit u_p: sum p |v| u_p bounds the error, and so
 // does, since roundings to nearest are independent of each other and zero on average, lambda u_p
@@ -81,6 +89,7 @@ class GemmTolerance {
   // What the bound of a sum y of products follows from.
   struct Sizes {
     double sum = 0;          // of |w||x|
+    double minima = 0;       // sum of |m||x|, m the minimum that w has had subtracted
     double weight = 0;       // sum of |w|
     double partial = 0;      // M of blocks of `block` products
     std::int64_t block = 0;  // 0: M is not known
@@ -92,6 +101,7 @@ class GemmTolerance {
   struct Rounding {
     double growth;
     std::int64_t sum_block;
+    bool minima;
     double operands;  // relative, of a product's two operands together
     double input_step;
   };
@@ -105,6 +115,7 @@ class GemmTolerance {
   std::int64_t row_ = -1;     // of the weight,
   std::int64_t decoded_ = 0;  // whose first columns are decoded in weights_
   std::vector<float> weights_;
+  std::vector<float> minima_;  // of them; empty if no contract asks
 };
 
 }  // namespace qwen

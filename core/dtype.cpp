@@ -1,5 +1,6 @@
 #include "core/dtype.h"
 
+#include <algorithm>
 #include <array>
 #include <cassert>
 
@@ -38,12 +39,30 @@ std::size_t bytes_of(DType dtype, std::int64_t n) {
   return static_cast<std::size_t>(n / row.block_size * row.block_bytes);
 }
 
-void decode(DType dtype, const void* src, std::int64_t n, float* out) {
-  const DTypeInfo& row = info(dtype);
-  assert(row.decode_block != nullptr && n % row.block_size == 0);
+namespace {
+
+template <class Decode>
+void decode_blocks(const DTypeInfo& row, Decode decode, const void* src, std::int64_t n,
+                   float* out) {
+  assert(n % row.block_size == 0);
   const auto* bytes = static_cast<const std::byte*>(src);
   for (std::int64_t i = 0; i < n; i += row.block_size, bytes += row.block_bytes) {
-    row.decode_block(bytes, out + i);
+    decode(bytes, out + i);
+  }
+}
+
+}  // namespace
+
+void decode(DType dtype, const void* src, std::int64_t n, float* out) {
+  assert(info(dtype).decode_block != nullptr);
+  decode_blocks(info(dtype), info(dtype).decode_block, src, n, out);
+}
+
+void decode_minima(DType dtype, const void* src, std::int64_t n, float* out) {
+  if (info(dtype).minima_of_block == nullptr) {
+    std::fill_n(out, n, 0.0f);
+  } else {
+    decode_blocks(info(dtype), info(dtype).minima_of_block, src, n, out);
   }
 }
 

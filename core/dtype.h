@@ -37,6 +37,9 @@ struct DTypeInfo {
   // Decodes one block into `block_size` floats: the definition every faster decoder is checked
   // against. Null for the integer types, which hold no weights.
   void (*decode_block)(const void* block, float* out);
+  // What each of those floats has had subtracted from scale times quant. Null for formats without a
+  // minimum.
+  void (*minima_of_block)(const void* block, float* out) = nullptr;
 };
 
 // The row of `dtype`. Every DType has one.
@@ -50,5 +53,7 @@ std::size_t bytes_of(DType dtype, std::int64_t n);
 
 // Decodes `n` consecutive elements (a multiple of the block size) of a float or quantised type.
 void decode(DType dtype, const void* src, std::int64_t n, float* out);
+// Their minima; 0 for formats that have none.
+void decode_minima(DType dtype, const void* src, std::int64_t n, float* out);
 
 }  // namespace qwen

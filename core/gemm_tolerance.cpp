@@ -62,10 +62,12 @@ GemmTolerance::GemmTolerance(const Gemm& op, const std::vector<Contract>& contra
   for (const Contract& c : contracts) {
     roundings_.push_back({.growth = growth(c.sum_depth, c.truncates),
                           .sum_block = c.truncates ? c.sum_block : 0,
+                          .minima = c.separate_minima,
                           // (1 + a)(1 + b) - 1
                           .operands = c.input_unit + c.weight_unit + c.input_unit * c.weight_unit,
                           .input_step = c.input_step});
     if (block_ == 0) block_ = roundings_.back().sum_block;
+    if (c.separate_minima) minima_.resize(op.x.cols());
   }
   per_size_ = of(1, {.sum = 1, .weight = 0, .partial = 1, .block = block_});
 }
@@ -75,7 +77,8 @@ double GemmTolerance::of(double y, const Sizes& sizes) const {
   for (const Rounding& r : roundings_) {
     const double rounded = r.operands * sizes.sum + r.input_step * sizes.weight;
     const bool by_blocks = r.sum_block > 0 && r.sum_block == sizes.block;
-    const double summed = r.growth * ((by_blocks ? sizes.partial : sizes.sum) + rounded);
+    const double terms = sizes.sum + (r.minima ? 2 * sizes.minima : 0);
+    const double summed = r.growth * ((by_blocks ? sizes.partial : terms) + rounded);
     total += summed + rounded + kUnit * (2 * y + summed);
   }
   return total;
@@ -86,6 +89,10 @@ void GemmTolerance::decode_up_to(std::int64_t n_cols) {
   const DType type = op_.weight.dtype;
   decode(type, op_.weight.row(row_) + bytes_of(type, decoded_), n_cols - decoded_,
          weights_.data() + decoded_);
+  if (!minima_.empty()) {
+    decode_minima(type, op_.weight.row(row_) + bytes_of(type, decoded_), n_cols - decoded_,
+                  minima_.data() + decoded_);
+  }
   decoded_ = n_cols;
 }
 
@@ -100,12 +107,20 @@ double GemmTolerance::at(std::int64_t i, double enough) {
   const double y = std::abs(exact_.f32()[i]);
   const std::int64_t step = std::max(kPiece, info(op_.weight.dtype).block_size);
   ProductSizes products(block_ > 0 ? block_ : step);
+  double minima = 0;
   double bound = 0;
   for (std::int64_t first = 0; first < n_cols && !(bound >= enough); first += step) {
     const std::int64_t n = std::min(step, n_cols - first);
     decode_up_to(first + n);
     products.add(weights_.data() + first, x + first, n);
-    bound = of(y, {products.sum(), products.weight(), products.partial(), block_});
+    for (std::int64_t c = first; !minima_.empty() && c < first + n; ++c) {
+      minima += std::abs(double{minima_[c]} * x[c]);
+    }
+    bound = of(y, {.sum = products.sum(),
+                   .minima = minima,
+                   .weight = products.weight(),
+                   .partial = products.partial(),
+                   .block = block_});
   }
   return bound;
 }

@@ -150,7 +150,7 @@ TEST_F(BundleTest, DamagedOnesAreRefused) {
     damage.inflict(folder);
     const ErrorInfo refusal = error_of([&] {
       cli::StoredBundle stored = cli::read_bundle(folder);
-      cli::judge_kept(folder, stored.bundle);
+      cli::judge_kept(folder, reference_, stored.bundle);
     });
     EXPECT_EQ(refusal.code, damage.code) << refusal.message;
     EXPECT_EQ(refusal.exit, Exit::kModel);

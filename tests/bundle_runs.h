@@ -84,6 +84,7 @@ class BundleTest : public ::testing::Test {
   }
   static fixtures::TinyModelSpec quantised() {
     return {.dtype = DType::kQ8_0,
+            .v_dtype = DType::kQ4_1,  // with a minimum
             .n_heads = 6,
             .n_kv_heads = 2,
             .head_dim = 128,

@@ -78,7 +78,8 @@ void expect_equal(const Bundle& bundle, cli::StoredBundle stored) {
   EXPECT_EQ(read.divergence.coords, bundle.divergence.coords);
   EXPECT_EQ(read.tolerances, bundle.tolerances);
   const std::vector<Judgement> then = read.judgements;
-  cli::judge_kept("", read);
+  ReferenceBackend reference;
+  cli::judge_kept("", reference, read);
   EXPECT_EQ(read.tolerances, bundle.tolerances);
   ASSERT_EQ(read.judgements.size(), bundle.judgements.size());
   for (std::size_t i = 0; i < then.size(); ++i) {
@@ -121,9 +122,9 @@ TEST_P(EveryFault, IsReplayedFromItsBundle) {
       expect_equal(bundle, cli::read_bundle(folder));
       folders.push_back(folder);
       kinds.insert(std::string(name(bundle.op)));
-      EXPECT_EQ(run_again(bundle, checked_->path()).again, Again::kRight);
+      EXPECT_EQ(run_again(bundle, checked_->path(), reference_).again, Again::kRight);
       crosscheck::FaultyBackend faulty(checked_->path(), reference_, fault.plants);
-      same += run_again(bundle, faulty).again == Again::kSame;
+      same += run_again(bundle, faulty, reference_).again == Again::kSame;
     }
   }
   EXPECT_GE(folders.size(), 60u);
@@ -135,12 +136,15 @@ TEST_P(EveryFault, IsReplayedFromItsBundle) {
   EXPECT_EQ(verify(folders, output), 0) << output;
 }
 
+std::string test_name(const ::testing::TestParamInfo<std::tuple<std::string, bool>>& test) {
+  return std::get<0>(test.param) + (std::get<1>(test.param) ? "_quantised_kvF16" : "_F32_kvF32");
+}
+
 INSTANTIATE_TEST_SUITE_P(Tiny, EveryFault,
                          ::testing::Combine(::testing::Values("cpu", "cuda"), ::testing::Bool()),
-                         [](const auto& test) {
-                           return std::get<0>(test.param) +
-                                  (std::get<1>(test.param) ? "_Q8_0_kvF16" : "_F32_kvF32");
-                         });
+                         test_name);
+INSTANTIATE_TEST_SUITE_P(Int8, EveryFault, ::testing::Values(std::tuple("cpu_int8", true)),
+                         test_name);
 
 // As the command writes them: only if asked to, with the cause that is known at the end.
 TEST_F(BundleTest, OfARunAreKept) {

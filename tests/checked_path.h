@@ -11,12 +11,14 @@
 
 namespace qwen::testing {
 
-// The CPU's path is judged by the reference, a GPU's by the CPU's. On one thread, and exact: F16
-// operands and scores in the hundreds leave bounds that say nothing.
+// "cpu", "cuda", or "cpu_int8": with activations as integers. The CPU's path is judged by the
+// reference, a GPU's by the CPU's. On one thread, and but for "cpu_int8" exact: F16 operands and
+// scores in the hundreds leave bounds that say nothing.
 class CheckedPath {
  public:
   explicit CheckedPath(std::string_view kind)
-      : path_(make_backend(kind, {.threads = kind == "cpu" ? 1 : 0, .cuda = {.exact = true}})) {}
+      : path_(kind == "cuda" ? make_backend(kind, {.exact = true})
+                             : make_backend("cpu", {.threads = 1, .exact = kind == "cpu"})) {}
 
   Backend& path() { return *path_; }
   crosscheck::Sides sides() {

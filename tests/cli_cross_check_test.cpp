@@ -252,7 +252,7 @@ TEST_F(CliAgainst, TheRealModelAgreesWithAnotherImplementation) {
   if (real_model_path() == nullptr) GTEST_SKIP() << "QWEN_REAL_MODEL is not set";
   for (const char* device : {"ref", "cpu"}) {
     const Result result = run_program({"cross-check", real_model_path(), "--device", device,
-                                       "--against", golden_dir() + "/taps", "--json"});
+                                       "--exact", "--against", golden_dir() + "/taps", "--json"});
     const Json json = result.json();
     EXPECT_EQ(json["verdict"], "agree") << json["first_difference"];
     EXPECT_EQ(json["compared"].size(), 115u);

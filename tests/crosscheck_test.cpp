@@ -110,26 +110,42 @@ TEST_P(CrossCheckTest, MisreadMetadataAreFound) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Tiny, CrossCheckTest,
-                         ::testing::Combine(::testing::Values("cpu", "cuda"),
-                                            ::testing::Values(Shape{"F32_group7",
-                                                                    {.dtype = DType::kF32,
-                                                                     .n_heads = 14,
-                                                                     .n_kv_heads = 2,
-                                                                     .head_dim = 64,
-                                                                     .dim = 128,
-                                                                     .ffn_dim = 208}},
-                                                              Shape{"Q8_0_head128",
-                                                                    {.dtype = DType::kQ8_0,
-                                                                     .n_heads = 6,
-                                                                     .n_kv_heads = 2,
-                                                                     .head_dim = 128,
-                                                                     .dim = 256,
-                                                                     .ffn_dim = 512,
-                                                                     .tied = false}})),
-                         [](const auto& test) {
-                           return std::get<0>(test.param) + "_" + std::get<1>(test.param).name;
-                         });
+const Shape kF32{"F32_group7",
+                 {.dtype = DType::kF32,
+                  .n_heads = 14,
+                  .n_kv_heads = 2,
+                  .head_dim = 64,
+                  .dim = 128,
+                  .ffn_dim = 208}};
+const Shape kQ8{"Q8_0_head128",
+                {.dtype = DType::kQ8_0,
+                 .n_heads = 6,
+                 .n_kv_heads = 2,
+                 .head_dim = 128,
+                 .dim = 256,
+                 .ffn_dim = 512,
+                 .tied = false}};
+// Formats with a minimum, too, and an odd number of blocks.
+const Shape kMixed{"Q4_K_Q5_1",
+                   {.dtype = DType::kQ4_K,
+                    .v_dtype = DType::kQ5_1,
+                    .n_heads = 4,
+                    .n_kv_heads = 2,
+                    .head_dim = 64,
+                    .dim = 512,
+                    .ffn_dim = 480}};
+
+using ::testing::Combine;
+using ::testing::Values;
+
+std::string test_name(const ::testing::TestParamInfo<std::tuple<std::string, Shape>>& test) {
+  return std::get<0>(test.param) + "_" + std::get<1>(test.param).name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Tiny, CrossCheckTest, Combine(Values("cpu", "cuda"), Values(kF32, kQ8)),
+                         test_name);
+INSTANTIATE_TEST_SUITE_P(Int8, CrossCheckTest, Combine(Values("cpu_int8"), Values(kQ8, kMixed)),
+                         test_name);
 
 }  // namespace
 }  // namespace qwen::crosscheck

@@ -114,7 +114,7 @@ class CudaModelTest : public ::testing::TestWithParam<TinyModel> {
   static Backend& backend(Level level, bool exact) {
     std::unique_ptr<Backend>& made = backends_[{level, exact}];
     if (made == nullptr) {
-      made = make_backend(device_kind(), {.cuda = {.level = level, .exact = exact}});
+      made = make_backend(device_kind(), {.exact = exact, .cuda = {.level = level}});
     }
     return *made;
   }

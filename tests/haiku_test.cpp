@@ -124,7 +124,7 @@ TEST_P(HaikuTest, AnswersInABatchAsAlone) {
 // Shadow mode, against the reference; a GPU with the operands of the CPU.
 TEST_P(HaikuTest, CrossCheckAgrees) {
   if (GetParam() == "ref") GTEST_SKIP() << "it is what the others are checked against";
-  const auto path = make_backend(GetParam(), {.cuda = {.exact = true}});
+  const auto path = make_backend(GetParam(), {.exact = true});
   ReferenceBackend reference;
   HaikuWriter on_path(*path), exact(reference);
   const auto run = crosscheck::cross_check(

@@ -34,8 +34,8 @@ const cpu::Kernels* choose(std::string_view isa) {
 
 }  // namespace
 
-CpuBackend::CpuBackend(int threads, std::string_view isa)
-    : kernels_(choose(isa)), pool_(threads), scratch_(threads) {}
+CpuBackend::CpuBackend(int threads, std::string_view isa, Activations activations)
+    : kernels_(choose(isa)), activations_(activations), pool_(threads), scratch_(threads) {}
 
 std::string CpuBackend::description() const {
   return std::string(kernels_->isa) + ", " + std::to_string(threads()) +
@@ -50,6 +50,7 @@ Contract CpuBackend::contract(const Op& op) const {
     return {.sum_depth = norm->x.cols() / kernels_->lanes + kernels_->lanes + lane_depth};
   }
   if (const auto* gemm = std::get_if<Gemm>(&op)) {
+    if (const cpu::Int8Format* format = int8_format(*gemm)) return int8_contract(*gemm, *format);
     const std::int64_t n = gemm->x.cols();
     const std::int64_t tail = 2 * kernels_->lanes;  // elements after the last whole pair of vectors
     return {.sum_depth =

@@ -11,11 +11,22 @@
 
 namespace qwen {
 
+namespace cpu {
+struct Int8Format;
+struct Int8Rows;
+}  // namespace cpu
+
+// How products with quantised weights take their activations.
+enum class Activations {
+  kF32,
+  kInt8,  // rounded (core/int8.h), where the instruction set has fast products of them
+};
+
 class CpuBackend : public ReferenceBackend {
  public:
   // `threads` >= 1. `isa` is one of usable_isas(), or "" for the fastest. Throws Error
   // (Exit::kModel) if this processor does not have it.
-  CpuBackend(int threads, std::string_view isa);
+  CpuBackend(int threads, std::string_view isa, Activations activations = Activations::kF32);
 
   std::string_view name() const override { return "cpu"; }
   std::string description() const override;
@@ -43,7 +54,14 @@ class CpuBackend : public ReferenceBackend {
   struct AttentionBlock;
 
   static bool uses_panels(const Gemm& op);
+  // Null: the product is taken in FP32.
+  const cpu::Int8Format* int8_format(const Gemm& op) const;
+  static Contract int8_contract(const Gemm& op, const cpu::Int8Format& format);
+  void int8_gemm(const Gemm& op, const cpu::Int8Format& format);
+  void int8_panels(const Gemm& op, const cpu::Int8Format& format, const cpu::Int8Rows& rows);
   void gemv(const Gemm& op);
+  // Weight rows per claimed chunk of a product that streams them.
+  std::int64_t streamed_rows(const Tensor& weight) const;
   void gemm(const Gemm& op);
   void attend(const Attention& op, const AttentionBlock& block, std::int64_t kv_head,
               float* scratch);
@@ -55,6 +73,7 @@ class CpuBackend : public ReferenceBackend {
   float* shared_scratch(std::size_t floats);
 
   const cpu::Kernels* kernels_;
+  Activations activations_;
   cpu::ThreadPool pool_;
   struct Scratch {
     Buffer memory;

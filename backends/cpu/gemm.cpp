@@ -17,6 +17,8 @@ constexpr std::int64_t kPanelTokens = 17;
 // 40, 1 MiB 44 but too coarse for the small matrices.
 constexpr std::int64_t kChunkBytes = 131072;
 constexpr std::int64_t kRowsPerLine = 16;
+// Of a small matrix, so that threads end together.
+constexpr std::int64_t kChunksPerThread = 8;
 
 // Columns per panel: x (tile of 2 vectors of tokens) 512 x 32 x 4 B = 64 KiB and a register tile's
 // rows of weights 14 x 512 x 4 B = 28 KiB stay in L1 and L2.
@@ -27,18 +29,25 @@ constexpr std::int64_t kPanelCols = 512;
 bool CpuBackend::uses_panels(const Gemm& op) { return op.x.rows() >= kPanelTokens; }
 
 void CpuBackend::run(const Gemm& op) {
-  if (uses_panels(op)) {
+  if (const cpu::Int8Format* format = int8_format(op)) {
+    int8_gemm(op, *format);
+  } else if (uses_panels(op)) {
     gemm(op);
   } else {
     gemv(op);
   }
 }
 
+std::int64_t CpuBackend::streamed_rows(const Tensor& weight) const {
+  const std::int64_t of_bytes = kChunkBytes / static_cast<std::int64_t>(weight.row_bytes());
+  const std::int64_t of_threads = weight.shape[0] / (kChunksPerThread * threads());
+  return (std::min(of_bytes, of_threads) + kRowsPerLine) / kRowsPerLine * kRowsPerLine;
+}
+
 void CpuBackend::gemv(const Gemm& op) {
   const auto kernel = kernels_->gemv[static_cast<std::size_t>(op.weight.dtype)];
-  const std::int64_t row_bytes = static_cast<std::int64_t>(op.weight.row_bytes());
   const std::int64_t n_cols = op.x.cols();
-  const std::int64_t grain = (kChunkBytes / row_bytes + kRowsPerLine) / kRowsPerLine * kRowsPerLine;
+  const std::int64_t grain = streamed_rows(op.weight);
   pool_.chunks(op.out.cols(), grain, [&](std::int64_t begin, std::int64_t end, int) {
     kernel({op.weight.data, op.weight.row_bytes(), begin, end, n_cols, op.x.f32(), n_cols,
             op.x.rows(), op.out.f32(), op.out.cols()});

@@ -35,7 +35,7 @@ int attribute(cudaDeviceAttr which) {
 
 }  // namespace
 
-CudaBackend::CudaBackend(const CudaOptions& options)
+CudaBackend::CudaBackend(const CudaOptions& options, bool exact)
     : options_(options),
       device_name_(require_device()),
       allocator_(options.fail_allocation),
@@ -44,7 +44,7 @@ CudaBackend::CudaBackend(const CudaOptions& options)
   launch_.n_sms = attribute(cudaDevAttrMultiProcessorCount);
   launch_.max_shared_bytes =
       static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
-  launch_.exact = options.exact;
+  launch_.exact = exact;
   // Hopper brought the launches that overlap, and wider steps of the tensor cores.
   const bool hopper = attribute(cudaDevAttrComputeCapabilityMajor) >= 9;
   launch_.overlap = hopper && !options.sync;
@@ -117,7 +117,7 @@ void CudaBackend::need_cublas() {
 void CudaBackend::reserve(const Plan& plan) {
   std::size_t bytes = 0;
   for (const Node& node : plan) {
-    bytes = std::max(bytes, cuda::workspace_bytes(node.op, launch_.n_sms, options_.exact));
+    bytes = std::max(bytes, cuda::workspace_bytes(node.op, launch_.n_sms, launch_.exact));
     const auto* gemm = std::get_if<Gemm>(&node.op);
     if (gemm != nullptr && !cuda::uses_gemv(*gemm, launch_)) need_cublas();
   }
@@ -152,7 +152,7 @@ std::unique_ptr<Program> CudaBackend::compile(Plan plan) {
 template <class T>
 void CudaBackend::queue(const T& op) {
   // reserve() has seen to it for the steps of a session; an op run by itself may need more.
-  reserve_workspace(cuda::workspace_bytes(Op(op), launch_.n_sms, options_.exact));
+  reserve_workspace(cuda::workspace_bytes(Op(op), launch_.n_sms, launch_.exact));
   if constexpr (std::is_same_v<T, Gemm>) {
     if (!cuda::uses_gemv(op, launch_)) need_cublas();
   }

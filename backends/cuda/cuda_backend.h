@@ -16,7 +16,8 @@ namespace qwen {
 class CudaBackend : public Backend {
  public:
   // On the first device. Throws Error (Exit::kModel) if there is none that can be used.
-  explicit CudaBackend(const CudaOptions& options);
+  // `exact`: FP32 operands in every matrix product.
+  explicit CudaBackend(const CudaOptions& options, bool exact = false);
   ~CudaBackend() override;
 
   std::string_view name() const override { return "cuda"; }

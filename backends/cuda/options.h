@@ -10,7 +10,6 @@ struct CudaOptions {
     kFused,  // fused ops, compiled plans as captured graphs
   };
   Level level = Level::kFused;
-  bool exact = false;        // FP32 operands in every matrix product
   bool sync = false;         // waits after each op, so that an error names it
   int fail_allocation = -1;  // for tests: allocations fail from this one on
 };

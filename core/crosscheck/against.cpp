@@ -108,7 +108,8 @@ class Comparison : public Observer {
 
   void after(const Op& op, const Tap& /*tap*/) override {
     const Contract contract = backend_.contract(op);
-    if (contract.input_unit > 0 || contract.weight_unit > 0 || contract.probability_unit > 0) {
+    if (contract.input_unit > 0 || contract.weight_unit > 0 || contract.probability_unit > 0 ||
+        contract.int8_input) {
       result_.is_f32 = false;
     }
     std::vector<float> got;

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/crosscheck/placed_op.h"
+#include "core/crosscheck/rounded.h"
 #include "core/error.h"
 
 namespace qwen::crosscheck {
@@ -72,31 +73,42 @@ void check(const Bundle& bundle) {
   require(fits, "what the path left is not of the outputs' types and shapes");
 }
 
-std::vector<std::vector<double>> tolerances_of(const Bundle& bundle) {
-  if (is_bit_exact(bundle.op)) return {};
+// As the path computes it.
+Rounded rounded_op(const Bundle& bundle, Backend& reference, Scratch& scratch) {
+  if (bundle.contracts.empty()) return {bundle.op, {}};
+  return rounded(bundle.op, bundle.contracts.front(), reference, scratch);
+}
+
+std::vector<std::vector<double>> tolerances_of(const Bundle& bundle, const Op& op) {
+  if (is_bit_exact(op)) return {};
   std::vector<std::vector<double>> sums(bundle.got.size());
   const auto add = [](std::vector<double>& sum, const std::vector<double>& more) {
     sum.resize(more.size());
     std::transform(sum.begin(), sum.end(), more.begin(), sum.begin(), std::plus<>());
   };
   for (const Contract& contract : bundle.contracts) {
-    const Tolerance t =
-        tolerance(bundle.op, contract, bundle.expected.front(), bundle.expected.back());
+    const Tolerance t = tolerance(op, contract, bundle.expected.front(), bundle.expected.back());
     add(sums.front(), t.out);
     if (sums.size() > 1) add(sums[1], t.lse);
   }
   return sums;
 }
 
+// What a backend in host memory makes of an op there.
+std::vector<Tensor> computed(const Op& inputs, Backend& backend, Scratch& scratch) {
+  Op op = copy_of(inputs, scratch);
+  backend(op);
+  return written(op);
+}
+
 }  // namespace
 
 void judge_by(Backend& reference, Bundle& bundle) {
   check(bundle);
-  Op op = copy_of(bundle.op, bundle.memory);
-  reference(op);
-  bundle.expected = written(op);
-  bundle.tolerances = tolerances_of(bundle);
-  bundle.judgements = judge(bundle.op, bundle.expected, bundle.got, bundle.contracts);
+  const Op inputs = rounded_op(bundle, reference, bundle.memory).op;
+  bundle.expected = computed(inputs, reference, bundle.memory);
+  bundle.tolerances = tolerances_of(bundle, inputs);
+  bundle.judgements = judge(inputs, bundle.expected, bundle.got, bundle.contracts);
 }
 
 const Judgement& judgement(const Bundle& bundle) {
@@ -106,14 +118,16 @@ const Judgement& judgement(const Bundle& bundle) {
   return named == bundle.judgements.end() ? bundle.judgements.front() : *named;
 }
 
-Rerun run_again(const Bundle& bundle, Backend& backend) {
+Rerun run_again(const Bundle& bundle, Backend& backend, Backend& reference) {
   const PlacedOp placed(backend, bundle.op);
   backend(placed.op(), bundle.divergence.tap);
   const ReadOp done(placed);
+  Scratch scratch;
+  const Rounded inputs = rounded(bundle.op, backend.contract(placed.op()), reference, scratch);
   Rerun rerun;
   bool failed = false;
-  for (const Judgement& j :
-       judge(bundle.op, bundle.expected, done.outputs(), {backend.contract(placed.op())})) {
+  for (const Judgement& j : judge(inputs.op, computed(inputs.op, reference, scratch),
+                                  done.outputs(), {inputs.contract})) {
     rerun.ratio = std::max(rerun.ratio, j.worst.ratio());
     failed = failed || j.verdict == Verdict::kFail;
   }

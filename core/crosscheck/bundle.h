@@ -43,8 +43,8 @@ void judge_by(Backend& reference, Bundle& bundle);
 // Of the output that the bundle's divergence names.
 const Judgement& judgement(const Bundle& bundle);
 
-// What a backend makes of a bundle's op. What depends on the shape of the whole op, such as the
-// choice of a kernel, may be another than it was.
+// What a backend makes of a bundle's op, judged by the reference and its own contract. What depends
+// on the shape of the whole op, such as the choice of a kernel, may be another than it was.
 enum class Again {
   kRight,
   kSame,   // wrong, bit for bit as in the bundle
@@ -54,6 +54,6 @@ struct Rerun {
   Again again = Again::kRight;
   double ratio = 0;  // of the worst element
 };
-Rerun run_again(const Bundle& bundle, Backend& backend);
+Rerun run_again(const Bundle& bundle, Backend& backend, Backend& reference);
 
 }  // namespace qwen::crosscheck

@@ -182,7 +182,8 @@ class Cutter {
 
   void choose_columns(const Gemm& op) {
     const std::int64_t n = op.out.cols();
-    const std::size_t bytes = op.weight.row_bytes() + sizeof(float) * op.weight.cols();
+    const std::size_t decoded = info(op.weight.dtype).minima_of_block == nullptr ? 1 : 2;
+    const std::size_t bytes = op.weight.row_bytes() + decoded * sizeof(float) * op.weight.cols();
     const std::size_t most =
         std::clamp<std::size_t>(kMaxBundleBytes / 2 / bytes, 1, kMaxFailedColumns);
     const Judgement& j = evidence_.judgements[0];

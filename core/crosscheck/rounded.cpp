@@ -5,6 +5,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "core/int8.h"
+
 namespace qwen::crosscheck {
 namespace {
 
@@ -62,13 +64,27 @@ void round_to_halves(float* values, std::int64_t n, float scale) {
 Rounded rounded(const Op& op, const Contract& contract, Backend& host, Scratch& scratch) {
   Rounded result{op, contract};
   auto* gemm = std::get_if<Gemm>(&result.op);
-  if (gemm == nullptr || contract.input_scale == 0) return result;
+  if (gemm == nullptr) return result;
+  if (contract.int8_input) {
+    gemm->x = scratch.copy(gemm->x);
+    const std::int64_t n_cols = gemm->x.cols();
+    host.parallel_for(gemm->x.rows(), 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t t = begin; t < end; ++t) {
+        round_to_int8(gemm->x.f32() + t * n_cols, n_cols);
+      }
+    });
+    result.contract.int8_input = false;
+    return result;
+  }
+  if (contract.input_scale == 0) return result;
   gemm->x = scratch.copy(gemm->x);
   round_to_halves(gemm->x.f32(), gemm->x.size(), contract.input_scale);
+  result.contract.input_scale = 0;
   result.contract.input_unit = 0;
   result.contract.input_step = 0;
   if (contract.weight_scale != 0) {
     gemm->weight = rounded(gemm->weight, contract.weight_scale, host, scratch);
+    result.contract.weight_scale = 0;
     result.contract.weight_unit = 0;
   }
   return result;

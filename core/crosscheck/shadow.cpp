@@ -201,7 +201,8 @@ void Shadow::after(const Op& op, const Tap& tap) {
 }
 
 void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<Tensor>& got) {
-  const Rounded repeated = rounded(inputs_, sides_.path.contract(path_op), sides_.oracle, scratch_);
+  const Contract path_contract = sides_.path.contract(path_op);
+  const Rounded repeated = rounded(inputs_, path_contract, sides_.oracle, scratch_);
   const Contract& contract = repeated.contract;
   const auto exact_run = [&](Backend& backend) {
     Op op = copy_of(repeated.op, scratch_);
@@ -247,7 +248,11 @@ void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<
     causes_.push_back(cause);
   }
   if (keep_ && result_.divergences.size() > n_before && kept_.insert(tap.name).second) {
-    keep_({repeated.op, got, contracts, all, result_.divergences[n_before]});
+    // Whoever runs the op again rounds to integers again, and integers of rounded values are
+    // others.
+    contracts.front().int8_input = path_contract.int8_input;
+    keep_({path_contract.int8_input ? inputs_ : repeated.op, got, contracts, all,
+           result_.divergences[n_before]});
   }
 }
 

@@ -58,7 +58,9 @@ struct ShadowResult {
 
 // A failed op as it was judged. What it refers to lives as long as the call that hands it on.
 struct Evidence {
-  const Op& inputs;  // in host memory, as they were before the op; rounded as the path does
+  // In host memory, as they were before the op; rounded as the path does, but for what the first
+  // contract still has to say of it.
+  const Op& inputs;
   const std::vector<Tensor>& got;            // what the path left in its outputs, in order
   const std::vector<Contract>& contracts;    // the bound is the sum of theirs
   const std::vector<Judgement>& judgements;  // of the outputs, in order

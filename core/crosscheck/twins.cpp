@@ -4,10 +4,13 @@
 #include <cmath>
 #include <utility>
 
+#include "core/int8.h"
+
 namespace qwen::crosscheck {
 namespace {
 
-constexpr double kUnit = 0x1p-24;  // unit roundoff of FP32
+constexpr double kUnit = 0x1p-24;              // unit roundoff of FP32
+const double kDeviation = 1 / std::sqrt(3.0);  // of what is uniform in [-1, 1]
 
 // What n roundings, one after the other, typically amount to.
 double roundings(std::int64_t n, bool truncates = false) {
@@ -37,6 +40,7 @@ struct NoiseOf {
     return {.input = op.x,
             .input_unit = contract.input_unit + contract.weight_unit + sum,
             .input_step = contract.input_step,
+            .int8_input = contract.int8_input,
             .output = op.out,
             .output_unit = sum};
   }
@@ -72,6 +76,7 @@ void TwinNoise::before(const Op& op, const Tap& /*tap*/) {
   noise_ = noise(op, contracts_.at(next_++));
   if (noise_.input.empty()) return;
   original_.assign(noise_.input.f32(), noise_.input.f32() + noise_.input.size());
+  if (noise_.int8_input) move_as_int8(noise_.input);
   move(noise_.input, noise_.input_unit, noise_.input_step);
 }
 
@@ -83,22 +88,35 @@ void TwinNoise::after(const Op& /*op*/, const Tap& /*tap*/) {
 }
 
 void TwinNoise::move(const Tensor& t, double unit, double step) {
-  const double deviation = 1 / std::sqrt(3.0);  // of what is uniform in [-1, 1]
-  const auto relative = static_cast<float>(deviation * unit);
-  const auto absolute = static_cast<float>(deviation * step);
+  const auto relative = static_cast<float>(kDeviation * unit);
+  const auto absolute = static_cast<float>(kDeviation * step);
   float* x = t.f32();
-  std::uint64_t signs = 0;
-  int n_signs = 0;
   for (std::int64_t i = t.size() / n_groups_; i < t.size(); ++i) {
-    if (n_signs == 0) {
-      signs = random_();
-      n_signs = 64;
-    }
-    const float by = std::abs(x[i]) * relative + absolute;
-    x[i] += (signs & 1) != 0 ? by : -by;
-    signs >>= 1;
-    --n_signs;
+    x[i] += either(std::abs(x[i]) * relative + absolute);
   }
+}
+
+// Rounding to multiples of a unit is off by up to half of it.
+void TwinNoise::move_as_int8(const Tensor& t) {
+  const std::int64_t n_cols = t.cols();
+  for (std::int64_t row = t.rows() / n_groups_; row < t.rows(); ++row) {
+    float* x = t.f32() + row * n_cols;
+    const std::vector<Int8Rounding> roundings = int8_roundings(x, n_cols);
+    for (std::int64_t i = 0; i < n_cols; ++i) {
+      x[i] += either(static_cast<float>(kDeviation / 2) * roundings[i / kInt8Block].unit());
+    }
+  }
+}
+
+float TwinNoise::either(float by) {
+  if (n_signs_ == 0) {
+    signs_ = random_();
+    n_signs_ = 64;
+  }
+  const bool positive = (signs_ & 1) != 0;
+  signs_ >>= 1;
+  --n_signs_;
+  return positive ? by : -by;
 }
 
 }  // namespace qwen::crosscheck

@@ -37,7 +37,8 @@ namespace qwen::crosscheck {
 struct Noise {
   Tensor input = {};
   double input_unit = 0;
-  double input_step = 0;  // absolute
+  double input_step = 0;    // absolute
+  bool int8_input = false;  // also by what core/int8.h rounds
   Tensor output = {};
   double output_unit = 0;
 };
@@ -59,6 +60,9 @@ class TwinNoise : public Observer {
 
  private:
   void move(const Tensor& t, double unit, double step);
+  void move_as_int8(const Tensor& t);
+  // `by` with a random sign.
+  float either(float by);
 
   std::int64_t n_groups_;
   std::mt19937_64 random_;
@@ -66,6 +70,8 @@ class TwinNoise : public Observer {
   std::size_t next_ = 0;
   Noise noise_;                  // of the op that runs
   std::vector<float> original_;  // its input
+  std::uint64_t signs_ = 0;      // random bits,
+  int n_signs_ = 0;              // of which so many are left
 };
 
 }  // namespace qwen::crosscheck

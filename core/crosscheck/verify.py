@@ -145,6 +145,20 @@ def sample(a, _):
     return [out, logits[np.arange(len(out)), out], seen]
 
 
+def rounded_to_int8(x):
+    """Activations as integers (core/int8.h), in FP32: blocks of 32 columns; a step of nine bits, or a 128th of it where
+    a block is large beside the others of its row."""
+    blocks = x.astype(np.float32).reshape(len(x), -1, 32)
+    largest = np.abs(blocks).max(axis=2)
+    step = (largest / np.float32(127)).view(np.uint32)
+    step = ((step + 0x7FFF) & ~np.uint32(0x7FFF)).view(np.float32)
+    step = np.where(largest < 2.0**-100, np.float32(0), np.where(np.isfinite(largest), step, np.float32(np.nan)))
+    sums = np.cumsum(largest, axis=1, dtype=np.float64)[:, -1:]
+    unit = np.where(largest.astype(np.float64) * largest.shape[1] > 1.5 * sums, step / np.float32(128), step)
+    per_value = np.where(unit == 0, np.float32(0), 1 / unit)
+    return (np.rint(blocks * per_value[:, :, None]) * unit[:, :, None]).reshape(x.shape).astype(np.float64)
+
+
 # ---- How far each element may be off: (inputs, fields, contract, outputs, unit) -> the bounds of the outputs.
 
 
@@ -194,7 +208,8 @@ def gemm_bound(a, _fields, contract, outputs, unit):
     size = np.abs(a["x"]) @ weight.T
     rounded = (one + other + one * other) * size + contract["input_step"] * weight.sum(axis=1)
     by_blocks = contract["truncates"] and contract["sum_block"] > 0
-    partial = largest_partial_sum(a["x"], a["weight"], contract["sum_block"]) if by_blocks else size
+    terms = size + 2 * np.abs(a["x"]) @ np.abs(a["weight_min"]).T if contract["separate_minima"] else size
+    partial = largest_partial_sum(a["x"], a["weight"], contract["sum_block"]) if by_blocks else terms
     summed = g * (partial + rounded)
     return [summed + rounded + unit * (2 * np.abs(outputs[0]) + summed)]
 
@@ -242,8 +257,8 @@ def noise(bounds, a, fields, outputs):
     """How far two evaluations in double precision may be apart: twice the bound of one, whatever its order."""
     depth = 1 + max([a["x"].shape[-1] if "x" in a else 0, int(a["pos"].max()) if "pos" in a else 0,
                      a["q"].shape[-1] if "q" in a else 0])
-    plain = dict(sum_depth=depth, value_sum_depth=depth, truncates=True, sum_block=0, input_unit=0, weight_unit=0,
-                 probability_unit=0, input_step=0, probability_step=0)
+    plain = dict(sum_depth=depth, value_sum_depth=depth, truncates=True, sum_block=0, separate_minima=False, input_unit=0,
+                 weight_unit=0, probability_unit=0, input_step=0, probability_step=0)
     return [2 * b for b in bounds(a, fields, plain, outputs, UNIT64)]
 
 
@@ -342,6 +357,10 @@ def verify(folder):
     value, bounds = OPS[op]
     fields = about["fields"]
     a = {name: read_input(folder, name, how) for name, how in about["inputs"].items()}
+    if about["contracts"] and about["contracts"][0]["int8_input"]:
+        a["x"] = rounded_to_int8(a["x"])
+    if any(contract["separate_minima"] for contract in about["contracts"]):
+        a["weight_min"] = read_array(folder, "weight_min").astype(np.float64)
     exact = value(a, fields)
     bit_exact = op in ("KvWrite", "Sample")
     expected = [read_array(folder, f"expected_{name}").astype(np.float64) for name in about["outputs"]]

@@ -137,7 +137,7 @@ std::int64_t footprint(const Op& op) {
 }
 
 std::unique_ptr<Backend> open_backend(const Options& options) {
-  return make_backend(options.device.value, {.cuda = {.exact = options.exact}});
+  return make_backend(options.device.value, {.exact = options.exact});
 }
 
 double seconds_per_op(Backend& backend, const Op& host) {

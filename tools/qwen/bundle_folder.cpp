@@ -7,7 +7,6 @@
 #include <fstream>
 #include <utility>
 
-#include "backends/registry.h"
 #include "core/crosscheck/npy.h"
 #include "core/crosscheck/verify_script.h"
 #include "tools/qwen/bundle_json.h"
@@ -96,11 +95,20 @@ class Writer {
         : in_place   ? "input, as it was before the op"
                      : "input");
     if (!is_blocks(t)) return;
+    add_decoded(operand + "_f32", decode, t, "input, decoded");
+    const auto has_minima = [](const Contract& c) { return c.separate_minima; };
+    if (std::any_of(bundle_.contracts.begin(), bundle_.contracts.end(), has_minima)) {
+      add_decoded(operand + "_min", decode_minima, t, "the minima that are in the decoded values");
+    }
+  }
+
+  template <class Decode>
+  void add_decoded(const std::string& name, Decode decode_row, const Tensor& t, const char* about) {
     std::vector<float> values(t.size());
     for (std::int64_t r = 0; r < t.rows(); ++r) {
-      decode(t.dtype, t.row(r), t.cols(), values.data() + r * t.cols());
+      decode_row(t.dtype, t.row(r), t.cols(), values.data() + r * t.cols());
     }
-    add(operand + "_f32", to_npy(Tensor(values.data(), DType::kF32, t.dims())), "input, decoded");
+    add(name, to_npy(Tensor(values.data(), DType::kF32, t.dims())), about);
   }
 
   void write_output(const std::string& operand, std::size_t i) {
@@ -287,10 +295,9 @@ StoredBundle read_bundle(const std::string& folder) {
   }
 }
 
-void judge_kept(const std::string& folder, Bundle& bundle) {
-  const auto reference = make_backend("ref", {});
+void judge_kept(const std::string& folder, Backend& reference, Bundle& bundle) {
   try {
-    judge_by(*reference, bundle);
+    judge_by(reference, bundle);
   } catch (const Error& error) {
     damaged(folder, error.what());
   }

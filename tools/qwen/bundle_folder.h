@@ -36,6 +36,6 @@ StoredBundle read_bundle(const std::string& folder);
 
 // judge_by() with the reference, of a bundle that was read from `folder`. Throws Error
 // (Exit::kModel, code "damaged_bundle") if its tensors are no valid op.
-void judge_kept(const std::string& folder, crosscheck::Bundle& bundle);
+void judge_kept(const std::string& folder, Backend& reference, crosscheck::Bundle& bundle);
 
 }  // namespace qwen::cli

@@ -47,11 +47,13 @@ Json contract_json(const Contract& c) {
           {"value_sum_depth", c.value_sum_depth},
           {"truncates", c.truncates},
           {"sum_block", c.sum_block},
+          {"separate_minima", c.separate_minima},
           {"input_unit", c.input_unit},
           {"weight_unit", c.weight_unit},
           {"probability_unit", c.probability_unit},
           {"input_step", c.input_step},
-          {"probability_step", c.probability_step}};
+          {"probability_step", c.probability_step},
+          {"int8_input", c.int8_input}};
 }
 
 Contract read_contract(const Json& json) {
@@ -63,7 +65,9 @@ Contract read_contract(const Json& json) {
           .weight_unit = json.at("weight_unit"),
           .probability_unit = json.at("probability_unit"),
           .input_step = json.at("input_step"),
-          .probability_step = json.at("probability_step")};
+          .probability_step = json.at("probability_step"),
+          .separate_minima = json.at("separate_minima"),
+          .int8_input = json.at("int8_input")};
 }
 
 Json kept_divergence_json(const Divergence& d) {

@@ -128,9 +128,9 @@ class CrossCheck : public Command {
     std::optional<OutputFile> html;
     if (html_.chosen()) html.emplace("--html", html_.value, opened.path());
     const auto reference = make_backend("ref", {});
-    const auto oracle = kind == "ref" ? nullptr : make_backend(kind, {});
+    const auto oracle = kind == "ref" ? nullptr : make_backend(kind, {.exact = true});
     // The twins of the reference would take hours.
-    const auto twins = oracle ? nullptr : make_backend("cpu", {});
+    const auto twins = oracle ? nullptr : make_backend("cpu", {.exact = true});
     const crosscheck::Sides sides{engine.backend(), oracle ? *oracle : *reference, *reference};
     KeptBundles bundles(bundle_dir_.value, *reference);
     const auto announce = [&console](const Divergence& d) { console.note(announcement(d)); };

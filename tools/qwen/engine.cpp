@@ -61,9 +61,8 @@ OpenedDevice open_device(const ModelOptions& options, Console& console) {
   only_for("--isa", options.isa.chosen(), "cpu");
   only_for("--level", options.level.chosen(), "cuda");
   only_for("--sync", options.sync, "cuda");
-  BackendOptions backend{.threads = asked, .isa = options.isa.value};
+  BackendOptions backend{.threads = asked, .isa = options.isa.value, .exact = options.exact};
   if (options.level.chosen()) backend.cuda.level = cuda_level(options.level.value);
-  backend.cuda.exact = options.exact;
   backend.cuda.sync = options.sync;
   return {device, asked > 0 ? asked : usable_cores(), make_backend(device.kind, backend)};
 }

@@ -59,7 +59,7 @@ void ModelOptions::declare(Parser& parser) {
                 "how --device cuda runs a step: op by op, as a graph of the same launches, or with "
                 "ops fused too (default)");
   parser.flag("--exact", exact,
-              "FP32 operands in every matrix product (what --device cpu and ref do anyway)");
+              "FP32 operands in every matrix product: no F16 on cuda, no 8-bit activations on cpu");
   parser.flag("--sync", sync, "--device cuda waits after each op, so that an error names it");
 
   const std::string later = "not supported";

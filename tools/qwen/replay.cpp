@@ -4,6 +4,7 @@
 #include <optional>
 #include <utility>
 
+#include "backends/registry.h"
 #include "tools/qwen/bundle_folder.h"
 #include "tools/qwen/divergence_text.h"
 #include "tools/qwen/engine.h"
@@ -81,14 +82,15 @@ bool replay_bundle(const std::string& folder, const ModelOptions& options, Conso
   StoredBundle stored = read_bundle(folder);
   Bundle& bundle = stored.bundle;
   const std::vector<Judgement> then = bundle.judgements;
-  judge_kept(folder, bundle);
+  const auto reference = make_backend("ref", {});
+  judge_kept(folder, *reference, bundle);
   const bool wrong = any_failed(bundle.judgements);
   const bool as_kept =
       std::equal(then.begin(), then.end(), bundle.judgements.begin(),
                  [](const Judgement& a, const Judgement& b) { return a.failed == b.failed; });
   const std::optional<OpenedDevice> device = device_for(stored, options, console);
   Rerun rerun;
-  if (device) rerun = run_again(bundle, *device->backend);
+  if (device) rerun = run_again(bundle, *device->backend, *reference);
   if (console.json()) {
     Json now = nullptr;
     if (device) {

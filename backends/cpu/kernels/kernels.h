@@ -49,6 +49,8 @@ struct SoftmaxRow {
   std::int64_t n_out;  // a multiple of `lanes`
 };
 
+struct Int8Kernels;  // int8.h
+
 struct Kernels {
   static constexpr std::size_t kDTypes = 32;  // DType values index the tables
 
@@ -71,6 +73,8 @@ struct Kernels {
   void (*rope)(float* x, const float* cosine, const float* sine, std::int64_t half);
   void (*softmax)(const SoftmaxRow&);
   void (*f32_to_f16)(const float* src, std::int64_t n, std::uint16_t* dst);
+
+  const Int8Kernels* int8;  // null: products are always taken in FP32
 };
 
 // The tables that this processor can run, the fastest first.
@@ -80,5 +84,6 @@ std::vector<const Kernels*> usable_kernels();
 const Kernels& baseline_kernels();
 const Kernels& avx2_kernels();
 const Kernels& avx512_kernels();
+const Kernels& avx512_vnni_kernels();
 
 }  // namespace qwen::cpu

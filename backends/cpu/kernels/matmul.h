@@ -63,29 +63,16 @@ void matmul(const MatmulArgs& g) {
   }
 }
 
-// Blocks of 4 x 4 in 128-bit registers; the edges element by element.
+// Blocks of kTranspose x kTranspose in registers, the edges element by element.
 template <class Arch>
 void transpose(const float* src, std::int64_t lds, float* dst, std::int64_t ldd, std::int64_t rows,
                std::int64_t cols) {
-  using V = xsimd::make_sized_batch_t<float, 4>;
-  const std::int64_t whole_rows = rows / 4 * 4;
-  const std::int64_t whole_cols = cols / 4 * 4;
-  for (std::int64_t c = 0; c < whole_cols; c += 4) {
-    for (std::int64_t r = 0; r < whole_rows; r += 4) {
-      const float* p = src + r * lds + c;
-      const V r0 = V::load_unaligned(p);
-      const V r1 = V::load_unaligned(p + lds);
-      const V r2 = V::load_unaligned(p + 2 * lds);
-      const V r3 = V::load_unaligned(p + 3 * lds);
-      const V low02 = xsimd::zip_lo(r0, r2);
-      const V low13 = xsimd::zip_lo(r1, r3);
-      const V high02 = xsimd::zip_hi(r0, r2);
-      const V high13 = xsimd::zip_hi(r1, r3);
-      float* q = dst + c * ldd + r;
-      xsimd::zip_lo(low02, low13).store_unaligned(q);
-      xsimd::zip_hi(low02, low13).store_unaligned(q + ldd);
-      xsimd::zip_lo(high02, high13).store_unaligned(q + 2 * ldd);
-      xsimd::zip_hi(high02, high13).store_unaligned(q + 3 * ldd);
+  constexpr std::int64_t kSize = Simd<Arch>::kTranspose;
+  const std::int64_t whole_rows = rows / kSize * kSize;
+  const std::int64_t whole_cols = cols / kSize * kSize;
+  for (std::int64_t c = 0; c < whole_cols; c += kSize) {
+    for (std::int64_t r = 0; r < whole_rows; r += kSize) {
+      Simd<Arch>::transpose(src + r * lds + c, lds, dst + c * ldd + r, ldd);
     }
   }
   for (std::int64_t r = 0; r < rows; ++r) {

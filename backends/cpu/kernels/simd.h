@@ -13,8 +13,29 @@
 
 namespace qwen::cpu {
 
+// Blocks of 4 x 4 in 128-bit registers.
 template <class Arch>
-struct Simd {
+struct Transpose4x4 {
+  static constexpr std::int64_t kTranspose = 4;
+  static void transpose(const float* src, std::int64_t lds, float* dst, std::int64_t ldd) {
+    using V = xsimd::make_sized_batch_t<float, 4>;
+    const V r0 = V::load_unaligned(src);
+    const V r1 = V::load_unaligned(src + lds);
+    const V r2 = V::load_unaligned(src + 2 * lds);
+    const V r3 = V::load_unaligned(src + 3 * lds);
+    const V low02 = xsimd::zip_lo(r0, r2);
+    const V low13 = xsimd::zip_lo(r1, r3);
+    const V high02 = xsimd::zip_hi(r0, r2);
+    const V high13 = xsimd::zip_hi(r1, r3);
+    xsimd::zip_lo(low02, low13).store_unaligned(dst);
+    xsimd::zip_hi(low02, low13).store_unaligned(dst + ldd);
+    xsimd::zip_lo(high02, high13).store_unaligned(dst + 2 * ldd);
+    xsimd::zip_hi(high02, high13).store_unaligned(dst + 3 * ldd);
+  }
+};
+
+template <class Arch>
+struct Simd : Transpose4x4<Arch> {
   using V = xsimd::batch<float, Arch>;
   static constexpr std::int64_t kLanes = V::size;
   // Register tile of matmul: rows x vectors. 6 x 2 accumulators, 2 loads and 1 broadcast fit the 16

@@ -10,7 +10,7 @@ namespace qwen::cpu {
 using Avx2 = xsimd::fma3<xsimd::avx2>;
 
 template <>
-struct Simd<Avx2> {
+struct Simd<Avx2> : Transpose4x4<Avx2> {
   using V = xsimd::batch<float, Avx2>;
   static constexpr std::int64_t kLanes = 8;
   static constexpr int kTileRows = 6;

@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include "backends/cpu/kernels/simd.h"
+#include "backends/cpu/kernels/transpose_avx512.h"
 
 namespace qwen::cpu {
 
@@ -15,6 +16,16 @@ struct Simd<Avx512> {
   static constexpr std::int64_t kLanes = 16;
   // 14 x 2 accumulators, 2 loads and 1 broadcast: 31 of the 32 registers.
   static constexpr int kTileRows = 14;
+  static constexpr std::int64_t kTranspose = 16;
+
+  static void transpose(const float* src, std::int64_t lds, float* dst, std::int64_t ldd) {
+    __m512i v[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) v[i] = _mm512_loadu_si512(src + i * lds);
+    transpose_16x16<Avx512>(v);
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) _mm512_storeu_si512(dst + i * ldd, v[i]);
+  }
 
   static V fma(V a, V b, V c) { return V(_mm512_fmadd_ps(a, b, c)); }
   static float f16(std::uint16_t h) { return _cvtsh_ss(h); }

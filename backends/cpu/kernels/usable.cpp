@@ -27,7 +27,8 @@ std::vector<const Kernels*> usable_kernels() {
   if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512cd") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl")) {
-    usable.push_back(&avx512_kernels());
+    usable.push_back(__builtin_cpu_supports("avx512vnni") ? &avx512_vnni_kernels()
+                                                          : &avx512_kernels());
   }
   if (avx2) usable.push_back(&avx2_kernels());
 #endif

@@ -1,0 +1,40 @@
+// Transposition in 512-bit registers.
+#pragma once
+
+#include <immintrin.h>
+
+namespace qwen::cpu {
+
+// 16 rows of 16 dwords become 16 columns of them.
+template <class Arch>
+inline void transpose_16x16(__m512i (&v)[16]) {
+  __m512i a[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2) {
+    a[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
+    a[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {
+    v[i] = _mm512_unpacklo_epi64(a[i], a[i + 2]);
+    v[i + 1] = _mm512_unpackhi_epi64(a[i], a[i + 2]);
+    v[i + 2] = _mm512_unpacklo_epi64(a[i + 1], a[i + 3]);
+    v[i + 3] = _mm512_unpackhi_epi64(a[i + 1], a[i + 3]);
+  }
+  // v[4 q + c] holds column c of each 128-bit lane, of rows 4 q to 4 q + 3.
+#pragma GCC unroll 4
+  for (int c = 0; c < 4; ++c) {
+    const __m512i low = _mm512_shuffle_i32x4(v[c], v[4 + c], 0x88);   // lanes 0, 2 of both
+    const __m512i high = _mm512_shuffle_i32x4(v[c], v[4 + c], 0xdd);  // lanes 1, 3
+    const __m512i low2 = _mm512_shuffle_i32x4(v[8 + c], v[12 + c], 0x88);
+    const __m512i high2 = _mm512_shuffle_i32x4(v[8 + c], v[12 + c], 0xdd);
+    a[c] = _mm512_shuffle_i32x4(low, low2, 0x88);
+    a[8 + c] = _mm512_shuffle_i32x4(low, low2, 0xdd);
+    a[4 + c] = _mm512_shuffle_i32x4(high, high2, 0x88);
+    a[12 + c] = _mm512_shuffle_i32x4(high, high2, 0xdd);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) v[i] = a[i];
+}
+
+}  // namespace qwen::cpu

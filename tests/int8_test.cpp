@@ -1,0 +1,105 @@
+// Activations as 8-bit integers: what core/int8.h promises, and that the kernels' integers are
+// those, bit for bit.
+#include "core/int8.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "backends/cpu/cpu_backend.h"
+#include "core/blocks.h"
+#include "tests/fixtures/random.h"
+
+namespace qwen::testing {
+namespace {
+
+constexpr float kInfinite = std::numeric_limits<float>::infinity();
+
+// Rows as they occur: most blocks alike, some with an outlier.
+std::vector<float> activations(std::int64_t n, std::uint64_t seed) {
+  fixtures::Random random(seed);
+  std::vector<float> x(n);
+  for (std::int64_t i = 0; i < n; ++i) {
+    x[i] = static_cast<float>(random.normal());
+    if (i / kInt8Block % 5 == 2 && i % kInt8Block == 7) x[i] = 40;
+  }
+  return x;
+}
+
+std::vector<float> rounded(std::vector<float> row) {
+  round_to_int8(row.data(), static_cast<std::int64_t>(row.size()));
+  return row;
+}
+
+TEST(Int8, ValuesAreTheNearestMultiplesOfTheirUnit) {
+  const std::vector<float> x = activations(896, 1);
+  const std::vector<float> y = rounded(x);
+  const auto roundings = int8_roundings(x.data(), 896);
+  ASSERT_EQ(roundings.size(), 28u);
+  int n_fine = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const Int8Rounding& r = roundings[i / kInt8Block];
+    EXPECT_LE(std::abs(x[i] - y[i]), r.unit() / 2 * (1 + 1e-6f)) << i;
+    const float multiple = y[i] / r.step;
+    EXPECT_LE(std::abs(multiple), 127);
+    EXPECT_EQ(multiple * (r.fine ? kInt8Fine : 1), std::nearbyint(y[i] / r.unit())) << i;
+    n_fine += i % kInt8Block == 0 && r.fine;
+  }
+  EXPECT_EQ(n_fine, 6);  // blocks 2, 7, ..., 27
+}
+
+TEST(Int8, StepsHaveNineBitsAndHoldTheLargest) {
+  for (float largest = 0x1p-100f; largest < 1e38f; largest *= 1.37f) {
+    const float step = int8_step(largest);
+    EXPECT_GE(127.0 * step, largest);
+    EXPECT_LT(126.5 * step, largest);
+    EXPECT_EQ(step, std::ldexp(std::nearbyint(std::ldexp(step, 8 - std::ilogb(step))),
+                               std::ilogb(step) - 8));
+  }
+}
+
+TEST(Int8, WhatIsTooSmallIsZero) {
+  std::vector<float> x(64, 1e-35f);
+  x[40] = 127;
+  const std::vector<float> y = rounded(x);
+  for (std::size_t i = 0; i < x.size(); ++i) EXPECT_EQ(y[i], i == 40 ? 127 : 0) << i;
+}
+
+TEST(Int8, NotFiniteValuesSpreadOverTheirBlockOnly) {
+  for (const float wrong : {kInfinite, -kInfinite, std::nanf("")}) {
+    std::vector<float> x = activations(96, 3);
+    x[40] = wrong;
+    const std::vector<float> y = rounded(x);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      EXPECT_EQ(std::isnan(y[i]), i / kInt8Block == 1) << i;
+    }
+  }
+}
+
+// A product with the identity, whose levels are 0 and 1 and whose scale is 1, is the rounded x.
+TEST(Int8, KernelsRoundTheSameWay) {
+  for (const std::int64_t n : {96, 256, 896}) {  // also an odd number of blocks
+    std::vector<BlockQ8_0> weight(n * n / 32);
+    for (BlockQ8_0& b : weight) b = {.d = f32_to_f16(1), .qs = {}};
+    for (std::int64_t i = 0; i < n; ++i) weight[(i * n + i) / 32].qs[i % 32] = 1;
+    for (const std::string_view isa : CpuBackend::usable_isas()) {
+      CpuBackend cpu(2, isa, Activations::kInt8);
+      for (const std::int64_t n_tokens : {1, 3, 7, 12, 13, 30}) {
+        std::vector<float> x = activations(n_tokens * n, 5);
+        std::vector<float> y(x.size());
+        const Gemm op{.out = Tensor(y.data(), DType::kF32, {n_tokens, n}),
+                      .x = Tensor(x.data(), DType::kF32, {n_tokens, n}),
+                      .weight = Tensor(weight.data(), DType::kQ8_0, {n, n})};
+        if (!cpu.contract(op).int8_input) continue;  // FP32 there
+        cpu(op);
+        for (std::int64_t t = 0; t < n_tokens; ++t) round_to_int8(x.data() + t * n, n);
+        EXPECT_EQ(y, x) << isa << ", " << n << " columns, " << n_tokens << " tokens";
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace qwen::testing
