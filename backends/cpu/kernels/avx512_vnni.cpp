@@ -43,18 +43,22 @@ __m512i divided_by_fine(__m512i v) {
   return _mm512_srai_epi32(_mm512_add_epi32(v, up), 7);
 }
 
-// The sum of each group of a block: f(first column, sum).
-template <class F>
-void sums_of_groups(const Integers& values, std::int64_t group, F f) {
-  if (group == 32) return f(0, _mm512_reduce_add_epi32(_mm512_add_epi32(values.low, values.high)));
-  if (group == 16) {
-    f(0, _mm512_reduce_add_epi32(values.low));
-    return f(16, _mm512_reduce_add_epi32(values.high));
+// The sums of a block's groups, in order.
+inline void sums_of_groups(const Integers& values, std::int64_t group, std::int32_t (&sums)[8]) {
+  if (group == 32) {
+    sums[0] = _mm512_reduce_add_epi32(_mm512_add_epi32(values.low, values.high));
+  } else if (group == 16) {
+    sums[0] = _mm512_reduce_add_epi32(values.low);
+    sums[1] = _mm512_reduce_add_epi32(values.high);
+  } else {
+    alignas(64) std::int32_t all[32];
+    _mm512_store_si512(all, values.low);
+    _mm512_store_si512(all + 16, values.high);
+    for (int i = 0; i < 8; ++i) {
+      const std::int32_t* const four = all + 4 * i;
+      sums[i] = four[0] + four[1] + four[2] + four[3];
+    }
   }
-  alignas(64) std::int32_t all[32];
-  _mm512_store_si512(all, values.low);
-  _mm512_store_si512(all + 16, values.high);
-  for (int i = 0; i < 32; i += 4) f(i, all[i] + all[i + 1] + all[i + 2] + all[i + 3]);
 }
 
 void quantise(const float* row, std::int64_t n, const Int8Format& format, const Int8Rows& rows,
@@ -64,20 +68,24 @@ void quantise(const float* row, std::int64_t n, const Int8Format& format, const 
   for (std::int64_t b = 0; b < n_blocks; ++b) sum += largest_magnitude(row + b * kInt8Block);
 
   const std::int64_t group = rows.group;
-  const std::int64_t of_list = group == 4 ? Int8Rows::kUnit : kInt8Block;
+  const std::int64_t per_block = kInt8Block / group;
+  const std::int64_t tile = rows.tile;
+  const std::int64_t blocks_of_list = group == 4 ? Int8Rows::kUnit / kInt8Block : 1;
   std::int32_t* const listed = rows.listed + to * (rows.n_cols / kInt8Block);
   std::int32_t n_listed = 0;
-  for (std::int64_t first = 0; first < rows.n_cols; first += kInt8Block) {
-    const bool is_padding = first >= n;
-    const float largest = is_padding ? 0 : largest_magnitude(row + first);
+  std::int64_t at = rows.at(to, 0);  // of the block's first group
+  for (std::int64_t b = 0; b < rows.n_cols / kInt8Block; ++b, at += per_block * tile) {
+    const float* const from = row + b * kInt8Block;
+    const bool is_padding = b >= n_blocks;
+    const float largest = is_padding ? 0 : largest_magnitude(from);
     const bool is_fine = !is_padding && int8_is_fine(largest, sum, n_blocks);
     const float step = int8_step(largest);
     const float unit = is_fine ? step / kInt8Fine : step;
     Integers values{_mm512_setzero_si512(), _mm512_setzero_si512()};
     if (unit > 0) {
       const __m512 per_value = _mm512_set1_ps(1 / unit);
-      values.low = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(row + first), per_value));
-      values.high = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(row + first + 16), per_value));
+      values.low = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(from), per_value));
+      values.high = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(from + 16), per_value));
     }
     Integers upper = values;
     Integers lower{_mm512_setzero_si512(), _mm512_setzero_si512()};
@@ -85,37 +93,36 @@ void quantise(const float* row, std::int64_t n, const Int8Format& format, const 
       upper = {divided_by_fine(values.low), divided_by_fine(values.high)};
       lower = {_mm512_sub_epi32(values.low, _mm512_slli_epi32(upper.low, 7)),
                _mm512_sub_epi32(values.high, _mm512_slli_epi32(upper.high, 7))};
-      const auto place = static_cast<std::int32_t>(first / of_list);
+      const auto place = static_cast<std::int32_t>(b / blocks_of_list);
       if (n_listed == 0 || listed[n_listed - 1] != place) listed[n_listed++] = place;
     }
-    const std::int64_t low = rows.at(to, first / group) * group;
-    const std::int64_t high = group == 32 ? low + 16 : rows.at(to, (first + 16) / group) * group;
+    // Half of a listed unit may have no fine plane: it is 0.
+    const bool has_lower = is_fine || group == 4;
+    const std::int64_t low = at * group;
+    const std::int64_t high = group == 16 ? low + tile * group : low + 16;  // tile 1 for group 4
     store_bytes(upper.low, rows.coarse + low);
     store_bytes(upper.high, rows.coarse + high);
-    store_bytes(lower.low, rows.fine + low);  // also where it is 0: half of a listed unit may be
-    store_bytes(lower.high, rows.fine + high);
-
-    for (std::int64_t c = 0; c < kInt8Block; c += group) {
-      rows.steps[rows.at(to, (first + c) / group)] = step;
+    if (has_lower) {
+      store_bytes(lower.low, rows.fine + low);
+      store_bytes(lower.high, rows.fine + high);
     }
-    const auto sum_at = [&](std::byte* sums, std::int64_t c) {
-      return sums + 4 * rows.at(to, (first + c) / group);
-    };
+    for (std::int64_t g = 0; g < per_block; ++g) rows.steps[at + g * tile] = step;
+    std::int32_t sums[8];
     if (format.has_min) {
-      sums_of_groups(values, group, [&](std::int64_t c, std::int32_t s) {
-        const float of_values = static_cast<float>(s) * unit;
-        std::memcpy(sum_at(rows.sums, c), &of_values, sizeof of_values);
-      });
+      sums_of_groups(values, group, sums);
+      auto* const to_sums = reinterpret_cast<float*>(rows.sums) + at;
+      for (std::int64_t g = 0; g < per_block; ++g) {
+        to_sums[g * tile] = static_cast<float>(sums[g]) * unit;
+      }
       continue;
     }
-    const auto negative = [&](std::byte* sums) {
-      return [&, sums](std::int64_t c, std::int32_t s) {
-        const std::int32_t begin = -format.offset * s;
-        std::memcpy(sum_at(sums, c), &begin, sizeof begin);
-      };
-    };
-    sums_of_groups(upper, group, negative(rows.sums));
-    if (is_fine || group == 4) sums_of_groups(lower, group, negative(rows.fine_sums));
+    sums_of_groups(upper, group, sums);
+    auto* const begins = reinterpret_cast<std::int32_t*>(rows.sums) + at;
+    for (std::int64_t g = 0; g < per_block; ++g) begins[g * tile] = -format.offset * sums[g];
+    if (!has_lower) continue;
+    sums_of_groups(lower, group, sums);
+    auto* const fine_begins = reinterpret_cast<std::int32_t*>(rows.fine_sums) + at;
+    for (std::int64_t g = 0; g < per_block; ++g) fine_begins[g * tile] = -format.offset * sums[g];
   }
   rows.n_listed[to] = n_listed;
 }
@@ -208,17 +215,9 @@ void gemv_rows(const Int8GemvArgs& g, std::int64_t first_token) {
 template <class Block>
 void gemv(const Int8GemvArgs& g) {
   std::int64_t t = 0;
-  for (; t + 4 <= g.n_tokens; t += 4) gemv_rows<Block, 4>(g, t);
-  switch (g.n_tokens - t) {
-    case 3:
-      return gemv_rows<Block, 3>(g, t);
-    case 2:
-      return gemv_rows<Block, 2>(g, t);
-    case 1:
-      return gemv_rows<Block, 1>(g, t);
-    default:
-      return;
-  }
+  for (; t + 3 <= g.n_tokens; t += 3) gemv_rows<Block, 3>(g, t);
+  if (g.n_tokens - t == 2) return gemv_rows<Block, 2>(g, t);
+  if (g.n_tokens - t == 1) gemv_rows<Block, 1>(g, t);
 }
 
 // What a panel holds of kSub columns.
@@ -356,9 +355,11 @@ void multiply_tile(const Int8PanelArgs& g, std::int64_t first) {
 template <int kSub, bool kHasMin>
 void multiply(const Int8PanelArgs& g) {
   std::int64_t t = 0;
-  if (g.n_tokens == 12) return multiply_tile<kSub, kHasMin, 12>(g, 0);
+  for (; t + 12 <= g.n_tokens; t += 12) multiply_tile<kSub, kHasMin, 12>(g, t);
+  for (; t + 8 <= g.n_tokens; t += 8) multiply_tile<kSub, kHasMin, 8>(g, t);
   for (; t + 4 <= g.n_tokens; t += 4) multiply_tile<kSub, kHasMin, 4>(g, t);
-  for (; t < g.n_tokens; ++t) multiply_tile<kSub, kHasMin, 1>(g, t);
+  for (; t + 2 <= g.n_tokens; t += 2) multiply_tile<kSub, kHasMin, 2>(g, t);
+  if (t < g.n_tokens) multiply_tile<kSub, kHasMin, 1>(g, t);
 }
 
 template <class... Blocks>
