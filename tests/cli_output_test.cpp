@@ -55,7 +55,7 @@ TEST_F(CliOutput, RunDocument) {
   const Json json = result.json();
   expect_keys(json, {"model", "device", "prompt", "ids", "text", "stop", "sampling", "timings"});
   expect_keys(json["model"], {"file", "name", "arch", "n_params", "file_type"});
-  expect_keys(json["device"], {"kind", "name", "threads"});
+  expect_keys(json["device"], {"kind", "name", "threads", "runs_on"});
   expect_keys(json["prompt"], {"text", "ids"});
   expect_keys(json["sampling"], {"temp", "top_k", "top_p", "min_p", "repeat_penalty", "seed"});
   expect_keys(json["timings"], {"load_s", "prompt_tokens", "prompt_s", "first_token_s",

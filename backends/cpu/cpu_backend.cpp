@@ -38,8 +38,9 @@ CpuBackend::CpuBackend(int threads, std::string_view isa, Activations activation
     : kernels_(choose(isa)), activations_(activations), pool_(threads), scratch_(threads) {}
 
 std::string CpuBackend::description() const {
-  return std::string(kernels_->isa) + ", " + std::to_string(threads()) +
-         (threads() == 1 ? " thread" : " threads");
+  const bool int8 = activations_ == Activations::kInt8 && kernels_->int8 != nullptr;
+  return std::string(kernels_->isa) + (int8 ? ", 8-bit activations, " : ", ") +
+         std::to_string(threads()) + (threads() == 1 ? " thread" : " threads");
 }
 
 Contract CpuBackend::contract(const Op& op) const {

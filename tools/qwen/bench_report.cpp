@@ -33,10 +33,12 @@ std::string model_text(const BenchReport& report) {
 }
 
 std::string device_text(const BenchReport& report) {
-  const auto threads = report.device.at("threads").get<std::int64_t>();
-  return printable(report.device.at("kind").get<std::string>()) + "  " +
-         printable(report.device.at("name").get<std::string>()) + "  " + std::to_string(threads) +
-         " threads";
+  const std::string name = report.device.at("name");
+  // Reports of earlier versions have only the number of threads.
+  const std::string runs_on = report.device.value(
+      "runs_on", std::to_string(report.device.at("threads").get<std::int64_t>()) + " threads");
+  return printable(report.device.at("kind").get<std::string>()) + "  " + printable(name) +
+         (runs_on == name ? "" : "  " + printable(runs_on));
 }
 
 std::string bandwidth_text(const BenchReport& report) {

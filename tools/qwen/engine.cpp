@@ -70,7 +70,8 @@ OpenedDevice open_device(const ModelOptions& options, Console& console) {
 Json OpenedDevice::description() const {
   return {{"kind", device.kind},
           {"name", device.name.empty() ? backend->description() : device.name},
-          {"threads", threads}};
+          {"threads", threads},
+          {"runs_on", backend->description()}};
 }
 
 Engine::Engine(OpenedModel& model, const ModelOptions& options, Console& console)

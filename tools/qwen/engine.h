@@ -28,7 +28,7 @@ struct OpenedDevice {
   int threads = 0;
   std::unique_ptr<Backend> backend;
 
-  // {"kind","name","threads"}
+  // {"kind","name","threads","runs_on"}
   Json description() const;
 };
 
