@@ -19,7 +19,7 @@ namespace qwen::cpu {
 struct Int8Rows {
   std::int64_t n_cols;  // a multiple of kUnit; columns past the row's own are 0
   std::int64_t group;   // 4, 16 or 32 columns
-  std::int64_t tile;
+  std::int64_t tile;    // 1 for group 4, else Int8Format::kPanelTokens
   std::int8_t* coarse;
   std::int8_t* fine;  // only in blocks (group 4: units) that are listed
   // One per group: the step of its block. fine / 128 is not in it.
