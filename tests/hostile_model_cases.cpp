@@ -212,6 +212,9 @@ std::vector<HostileCase> tokenizer_cases() {
       {83, "type_7", types_of(n, 7), "bad_token_type", types},
       {84, "duplicate_token", with_strings(tokens, [](auto& t) { t[260] = t[259]; }),
        "duplicate_token", tokens},
+      {83, "special_token_of_1_mb",
+       with_strings(tokens, [](auto& t) { t.back() = std::string(1 << 20, 'a') + "b"; }),
+       "special_token_too_long", tokens},
       {84, "empty_token", with_strings(tokens, [](auto& t) { t[260] = ""; }), "empty_token",
        tokens},
   };
