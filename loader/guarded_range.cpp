@@ -11,17 +11,17 @@
 #include <mutex>
 
 #include "core/error.h"
+#include "loader/guard_slot.h"
 
 namespace qwen {
 namespace {
 
-// A signal handler can be given nothing, so the ranges are global. A slot is free while `end` is 0.
+// A signal handler can be given nothing, so the ranges are global. A slot is free while its range
+// is empty.
 struct Slot {
-  std::atomic<std::uintptr_t> begin{0};
-  std::atomic<std::uintptr_t> end{0};
+  GuardSlot bounds;
   std::atomic<std::uintptr_t> lost{0};  // the page that could not be read
 };
-static_assert(std::atomic<std::uintptr_t>::is_always_lock_free);
 
 std::array<Slot, 64> slots;
 std::mutex slots_mutex;
@@ -31,12 +31,12 @@ std::uintptr_t page_bytes = 0;  // of the system; set with the handler
 // Puts zeros in the place of the page at `address` and all that follow. True if it is ours.
 bool replace_lost_pages(std::uintptr_t address) {
   for (Slot& slot : slots) {
-    const std::uintptr_t end = slot.end;
-    if (address < slot.begin || address >= end) continue;
+    const AddressRange range = slot.bounds.range();
+    if (address < range.begin || address >= range.end) continue;
     const std::uintptr_t page = address / page_bytes * page_bytes;
     std::uintptr_t none = 0;
     slot.lost.compare_exchange_strong(none, page);
-    return mmap(reinterpret_cast<void*>(page), end - page, PROT_READ,
+    return mmap(reinterpret_cast<void*>(page), range.end - page, PROT_READ,
                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED;
   }
   return false;
@@ -87,7 +87,7 @@ void install_handler() {
 GuardedRange::GuardedRange(std::span<const std::byte> bytes) {
   install_handler();
   const std::lock_guard lock(slots_mutex);
-  for (slot_ = 0; slot_ < slots.size() && slots[slot_].end != 0;) ++slot_;
+  for (slot_ = 0; slot_ < slots.size() && slots[slot_].bounds.range().end != 0;) ++slot_;
   if (slot_ == slots.size()) {
     throw Error({.exit = Exit::kModel,
                  .code = "too_many_files",
@@ -96,16 +96,19 @@ GuardedRange::GuardedRange(std::span<const std::byte> bytes) {
   }
   Slot& slot = slots[slot_];
   slot.lost = 0;
-  slot.begin = reinterpret_cast<std::uintptr_t>(bytes.data());
-  slot.end = slot.begin + bytes.size();
+  const auto begin = reinterpret_cast<std::uintptr_t>(bytes.data());
+  slot.bounds.set({begin, begin + bytes.size()});
 }
 
-GuardedRange::~GuardedRange() { slots[slot_].end = 0; }
+GuardedRange::~GuardedRange() {
+  const std::lock_guard lock(slots_mutex);
+  slots[slot_].bounds.set({});
+}
 
 std::optional<std::size_t> GuardedRange::lost() const {
   const Slot& slot = slots[slot_];
   const std::uintptr_t page = slot.lost;
-  return page == 0 ? std::nullopt : std::optional<std::size_t>(page - slot.begin);
+  return page == 0 ? std::nullopt : std::optional<std::size_t>(page - slot.bounds.range().begin);
 }
 
 }  // namespace qwen

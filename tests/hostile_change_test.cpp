@@ -7,14 +7,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <functional>
 #include <string>
+#include <thread>
 
 #include "core/error.h"
 #include "loader/file_change.h"
 #include "loader/gguf.h"
+#include "loader/guard_slot.h"
 #include "loader/guarded_range.h"
 #include "loader/scan.h"
 #include "loader/source.h"
@@ -103,6 +106,32 @@ TEST(Gguf, RefusesAKeyThatIsGone) {
   EXPECT_FALSE(e.offset.has_value());
   EXPECT_EQ(e.key, "gone");
   EXPECT_TRUE(gguf.refusal("general.architecture", "code", "message").info().offset.has_value());
+}
+
+// A fault may come while another thread closes one file and opens the next.
+TEST(GuardSlot, GivesBothBoundsOfOneRange) {
+  constexpr AddressRange kLow = {1, 2}, kHigh = {8, 9};
+  GuardSlot slot;
+  std::atomic<bool> done = false;
+  std::atomic<int> rounds = 0;
+  std::thread writer([&] {
+    while (!done) {
+      for (const AddressRange& range : {kLow, AddressRange{}, kHigh, AddressRange{}}) {
+        slot.set(range);
+      }
+      ++rounds;
+    }
+  });
+  int n_torn = 0;
+  while (rounds < 1'000'000) {
+    const AddressRange range = slot.range();
+    if (range != AddressRange{} && range != kLow && range != kHigh) ++n_torn;
+  }
+  done = true;
+  writer.join();
+  EXPECT_EQ(n_torn, 0);
+  slot.set(kHigh);
+  EXPECT_EQ(slot.range(), kHigh);
 }
 
 TEST(GuardedRange, KnowsTheFirstPageThatWasLost) {
