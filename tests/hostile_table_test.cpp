@@ -123,6 +123,23 @@ TEST(NameIndex, NamesTheFirstRepetition) {
   }
 }
 
+// Else each would be compared to all before it, which have its hash and other names now.
+TEST(NameIndex, ManyNamesThatWereTheSameAreDuplicates) {
+  constexpr std::size_t kNames = 1000, kNameBytes = 4;
+  std::string text(kNames * kNameBytes, 'k');
+  std::vector<std::string_view> names;
+  for (std::size_t i = 0; i < kNames; ++i) {
+    names.push_back(std::string_view(text).substr(i * kNameBytes, kNameBytes));
+  }
+  const NameIndex index(std::span<const std::string_view>(names),
+                        [](std::string_view name) { return name; });
+  for (std::size_t i = 0; i < kNames; ++i) {
+    const std::string number = std::to_string(1000 + i);
+    number.copy(&text[i * kNameBytes], kNameBytes);
+  }
+  EXPECT_EQ(index.find_duplicate(), std::pair(0u, 8u));
+}
+
 // The names lie in a mapped file, and somebody writes to it all the time.
 TEST(NameIndex, NamesMayChangeWhileItIsMade) {
   constexpr std::size_t kNames = 2000, kNameBytes = 12;
