@@ -25,8 +25,10 @@ struct Slot {
 
 std::array<Slot, 64> slots;
 std::mutex slots_mutex;
-struct sigaction action_before;
 std::uintptr_t page_bytes = 0;  // of the system; set with the handler
+// Written only while ours is not installed.
+struct sigaction action_before;
+std::atomic<bool> before_spent{false};  // a handler for one time had its time
 
 // Puts zeros in the place of the page at `address` and all that follow. True if it is ours.
 bool replace_lost_pages(std::uintptr_t address) {
@@ -44,9 +46,8 @@ bool replace_lost_pages(std::uintptr_t address) {
 
 // What would have happened without a guard.
 void hand_on(siginfo_t* info, void* context, bool sent) {
-  static std::atomic<bool> spent{false};  // a handler for one time had its time
   const struct sigaction& before = action_before;
-  const bool default_now = (before.sa_flags & SA_RESETHAND) != 0 && spent.exchange(true);
+  const bool default_now = (before.sa_flags & SA_RESETHAND) != 0 && before_spent.exchange(true);
   if (!default_now && (before.sa_flags & SA_SIGINFO) != 0) {
     return before.sa_sigaction(SIGBUS, info, context);
   }
@@ -68,25 +69,29 @@ void on_bus_error(int, siginfo_t* info, void* context) {
   errno = error;
 }
 
-void install_handler() {
-  static std::once_flag once;
-  std::call_once(once, [] {
-    page_bytes = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
-    sigaction(SIGBUS, nullptr, &action_before);
-    // The handler before finds what it asked for: signals blocked, calls restarted.
-    struct sigaction action = action_before;
-    action.sa_flags =
-        SA_SIGINFO | SA_ONSTACK | (action_before.sa_flags & (SA_NODEFER | SA_RESTART));
-    action.sa_sigaction = on_bus_error;
-    sigaction(SIGBUS, &action, nullptr);
-  });
+// Anew where the standard action is found in its place: a library that had the signal before us has
+// put back what it had found. Another handler is left where it is: it may hand on to ours, and ours
+// above it would hand back.
+void ensure_handler() {
+  struct sigaction found {};
+  sigaction(SIGBUS, nullptr, &found);
+  const bool installed_before = page_bytes != 0;
+  if (installed_before && found.sa_handler != SIG_DFL && found.sa_handler != SIG_IGN) return;
+  page_bytes = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+  action_before = found;
+  before_spent = false;
+  // The handler before finds what it asked for: signals blocked, calls restarted.
+  struct sigaction action = found;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK | (found.sa_flags & (SA_NODEFER | SA_RESTART));
+  action.sa_sigaction = on_bus_error;
+  sigaction(SIGBUS, &action, nullptr);
 }
 
 }  // namespace
 
 GuardedRange::GuardedRange(std::span<const std::byte> bytes) {
-  install_handler();
   const std::lock_guard lock(slots_mutex);
+  ensure_handler();
   for (slot_ = 0; slot_ < slots.size() && slots[slot_].bounds.range().end != 0;) ++slot_;
   if (slot_ == slots.size()) {
     throw Error({.exit = Exit::kModel,

@@ -227,6 +227,28 @@ void hand_on_to_a_handler_for_one_time() {
   _exit(40);
 }
 
+// A library that had the signal before the first guard puts back what it had found.
+void lose_the_handler() {
+  set_handler(0, handle);
+  require_guard(0, 20);
+  signal(SIGBUS, SIG_DFL);
+  require_guard(0, 30);
+}
+
+struct sigaction below;
+
+// A handler that came later and hands on is not passed over, else the two would go in a circle.
+void stay_below_a_handler() {
+  set_handler(0, handle);
+  require_guard(0, 20);
+  sigaction(SIGBUS, nullptr, &below);
+  set_handler(0,
+              [](int n, siginfo_t* info, void* context) { below.sa_sigaction(n, info, context); });
+  require_guard(0, 30);
+  require(read_byte(lost_page()) == 0 && n_handled == 1, 40);
+  std::exit(0);
+}
+
 // Each in a process of its own: the handler is installed once.
 TEST(GuardedRangeDeathTest, HandsTheFaultsOfOthersOnAndStays) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
@@ -234,6 +256,9 @@ TEST(GuardedRangeDeathTest, HandsTheFaultsOfOthersOnAndStays) {
   EXPECT_EXIT((ignore_signals(), std::exit(0)), ::testing::ExitedWithCode(0), "");
   EXPECT_EXIT(ignore_a_fault(), ::testing::KilledBySignal(SIGBUS), "");
   EXPECT_EXIT(hand_on_to_a_handler_for_one_time(), ::testing::KilledBySignal(SIGBUS), "");
+  EXPECT_EXIT((lose_the_handler(), std::exit(0)), ::testing::ExitedWithCode(0), "");
+  EXPECT_EXIT((lose_the_handler(), read_byte(lost_page())), ::testing::KilledBySignal(SIGBUS), "");
+  EXPECT_EXIT(stay_below_a_handler(), ::testing::ExitedWithCode(0), "");
 }
 
 }  // namespace
