@@ -33,6 +33,9 @@ class NameIndex {
   // had one name when the index was made: Source::check_unchanged() says why they have others now.
   std::optional<std::pair<std::uint32_t, std::uint32_t>> find_duplicate() const;
 
+  // For tests: no other index has it.
+  const KeyedHash& hash() const { return hash_; }
+
  private:
   struct Entry {
     std::uint64_t hash;

@@ -57,6 +57,26 @@ TEST(KeyedHash, IsSipHash13) {
   EXPECT_EQ(hash("hello world 1234"), 6123166992703470761u);
 }
 
+// The paper's key and text, as a plain implementation in Python has them, which gives the paper's
+// 0xa129ca6149be45e5 for SipHash-2-4.
+TEST(KeyedHash, TakesBothHalvesOfItsKey) {
+  const KeyedHash hash(0x0706050403020100u, 0x0f0e0d0c0b0a0908u);
+  EXPECT_EQ(hash(""), 0xabac0158050fc4dcu);
+  EXPECT_EQ(hash(std::string_view("\0\1\2\3\4\5\6\7\10\11\12\13\14\15\16", 15)),
+            0xd320d86d2a519956u);
+}
+
+// With a key that everybody knows, names could be chosen to collide.
+TEST(KeyedHash, EachTableHasOneOfItsOwn) {
+  const auto differ = [](const auto& make) { return make().hash()("a") != make().hash()("a"); };
+  const VocabularyBuilder builder;
+  const Vocabulary v = builder.vocabulary();
+  const TokenTable tokens(v.tokens, v.types);
+  EXPECT_TRUE(differ([&] { return TokenTable(v.tokens, v.types); }));
+  EXPECT_TRUE(differ([&] { return MergeTable(tokens, v.merges); }));
+  EXPECT_TRUE(differ([] { return NameIndex(); }));
+}
+
 TEST(KeyedHash, EachHasAKeyOfItsOwn) {
   EXPECT_NE(KeyedHash()("hello"), KeyedHash()("hello"));
   EXPECT_NE(KeyedHash()(1), KeyedHash()(1));
