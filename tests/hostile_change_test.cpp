@@ -64,7 +64,7 @@ TEST(FileChange, IsNamedByWhatTheSystemSays) {
   EXPECT_EQ(
       change(renamed, 4096),
       "file_changed: file was changed while in use: the page at offset 4096 was missing for a "
-      "while");
+      "while, or its disk failed");
   EXPECT_EQ(change(none, 4096),
             "read_error: file cannot be read: the system reported an error for the page at offset "
             "4096");
