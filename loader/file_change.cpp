@@ -30,8 +30,13 @@ std::optional<FileChange> find_change(const struct stat& opened, const struct st
   }
   if (!lost) return std::nullopt;
   const std::string place = "the page at offset " + std::to_string(*lost);
-  // Cutting a file and restoring it leaves this time, which nobody can set.
-  if (!same(now.st_ctim, opened.st_ctim)) return changed(place + " was missing for a while");
+  // Cutting a file and restoring it leaves this time, which nobody can set; but so does renaming
+  // it.
+  if (!same(now.st_ctim, opened.st_ctim)) {
+    FileChange either = changed(place + " was missing for a while, or its disk failed");
+    either.hint += std::string("; else ") + kDiskHint;
+    return either;
+  }
   return FileChange{"read_error", "file cannot be read: the system reported an error for " + place,
                     kDiskHint};
 }

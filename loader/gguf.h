@@ -54,8 +54,9 @@ class Gguf {
  public:
   // Reads and validates header, metadata and tensor directory in time n log n of their bytes.
   // Throws an Error (Exit::kModel) with file, code, and at least one of offset, key, tensor;
-  // file_changed if the file was written meanwhile. The Gguf shares the Source; all views live as
-  // long as it does. Immutable afterwards: safe to read from many threads.
+  // file_changed or read_error if the file was written or could not be read meanwhile. The Gguf
+  // shares the Source; all views live as long as it does. Immutable afterwards: safe to read from
+  // many threads.
   static Gguf parse(std::shared_ptr<const Source> source);
 
   std::uint32_t version() const { return version_; }

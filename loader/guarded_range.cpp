@@ -11,32 +11,34 @@
 #include <mutex>
 
 #include "core/error.h"
+#include "loader/guard_slot.h"
 
 namespace qwen {
 namespace {
 
-// A signal handler can be given nothing, so the ranges are global. A slot is free while `end` is 0.
+// A signal handler can be given nothing, so the ranges are global. A slot is free while its range
+// is empty.
 struct Slot {
-  std::atomic<std::uintptr_t> begin{0};
-  std::atomic<std::uintptr_t> end{0};
+  GuardSlot bounds;
   std::atomic<std::uintptr_t> lost{0};  // the page that could not be read
 };
-static_assert(std::atomic<std::uintptr_t>::is_always_lock_free);
 
 std::array<Slot, 64> slots;
 std::mutex slots_mutex;
-struct sigaction action_before;
 std::uintptr_t page_bytes = 0;  // of the system; set with the handler
+// Written only while ours is not installed.
+struct sigaction action_before;
+std::atomic<bool> before_spent{false};  // a handler for one time had its time
 
 // Puts zeros in the place of the page at `address` and all that follow. True if it is ours.
 bool replace_lost_pages(std::uintptr_t address) {
   for (Slot& slot : slots) {
-    const std::uintptr_t end = slot.end;
-    if (address < slot.begin || address >= end) continue;
+    const AddressRange range = slot.bounds.range();
+    if (address < range.begin || address >= range.end) continue;
     const std::uintptr_t page = address / page_bytes * page_bytes;
     std::uintptr_t none = 0;
     slot.lost.compare_exchange_strong(none, page);
-    return mmap(reinterpret_cast<void*>(page), end - page, PROT_READ,
+    return mmap(reinterpret_cast<void*>(page), range.end - page, PROT_READ,
                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED;
   }
   return false;
@@ -44,9 +46,8 @@ bool replace_lost_pages(std::uintptr_t address) {
 
 // What would have happened without a guard.
 void hand_on(siginfo_t* info, void* context, bool sent) {
-  static std::atomic<bool> spent{false};  // a handler for one time had its time
   const struct sigaction& before = action_before;
-  const bool default_now = (before.sa_flags & SA_RESETHAND) != 0 && spent.exchange(true);
+  const bool default_now = (before.sa_flags & SA_RESETHAND) != 0 && before_spent.exchange(true);
   if (!default_now && (before.sa_flags & SA_SIGINFO) != 0) {
     return before.sa_sigaction(SIGBUS, info, context);
   }
@@ -68,26 +69,30 @@ void on_bus_error(int, siginfo_t* info, void* context) {
   errno = error;
 }
 
-void install_handler() {
-  static std::once_flag once;
-  std::call_once(once, [] {
-    page_bytes = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
-    sigaction(SIGBUS, nullptr, &action_before);
-    // The handler before finds what it asked for: signals blocked, calls restarted.
-    struct sigaction action = action_before;
-    action.sa_flags =
-        SA_SIGINFO | SA_ONSTACK | (action_before.sa_flags & (SA_NODEFER | SA_RESTART));
-    action.sa_sigaction = on_bus_error;
-    sigaction(SIGBUS, &action, nullptr);
-  });
+// Anew where the standard action is found in its place: a library that had the signal before us has
+// put back what it had found. Another handler is left where it is: it may hand on to ours, and ours
+// above it would hand back.
+void ensure_handler() {
+  struct sigaction found {};
+  sigaction(SIGBUS, nullptr, &found);
+  const bool installed_before = page_bytes != 0;
+  if (installed_before && found.sa_handler != SIG_DFL && found.sa_handler != SIG_IGN) return;
+  page_bytes = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+  action_before = found;
+  before_spent = false;
+  // The handler before finds what it asked for: signals blocked, calls restarted.
+  struct sigaction action = found;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK | (found.sa_flags & (SA_NODEFER | SA_RESTART));
+  action.sa_sigaction = on_bus_error;
+  sigaction(SIGBUS, &action, nullptr);
 }
 
 }  // namespace
 
 GuardedRange::GuardedRange(std::span<const std::byte> bytes) {
-  install_handler();
   const std::lock_guard lock(slots_mutex);
-  for (slot_ = 0; slot_ < slots.size() && slots[slot_].end != 0;) ++slot_;
+  ensure_handler();
+  for (slot_ = 0; slot_ < slots.size() && slots[slot_].bounds.range().end != 0;) ++slot_;
   if (slot_ == slots.size()) {
     throw Error({.exit = Exit::kModel,
                  .code = "too_many_files",
@@ -96,16 +101,19 @@ GuardedRange::GuardedRange(std::span<const std::byte> bytes) {
   }
   Slot& slot = slots[slot_];
   slot.lost = 0;
-  slot.begin = reinterpret_cast<std::uintptr_t>(bytes.data());
-  slot.end = slot.begin + bytes.size();
+  const auto begin = reinterpret_cast<std::uintptr_t>(bytes.data());
+  slot.bounds.set({begin, begin + bytes.size()});
 }
 
-GuardedRange::~GuardedRange() { slots[slot_].end = 0; }
+GuardedRange::~GuardedRange() {
+  const std::lock_guard lock(slots_mutex);
+  slots[slot_].bounds.set({});
+}
 
 std::optional<std::size_t> GuardedRange::lost() const {
   const Slot& slot = slots[slot_];
   const std::uintptr_t page = slot.lost;
-  return page == 0 ? std::nullopt : std::optional<std::size_t>(page - slot.begin);
+  return page == 0 ? std::nullopt : std::optional<std::size_t>(page - slot.bounds.range().begin);
 }
 
 }  // namespace qwen

@@ -11,8 +11,10 @@ namespace qwen {
 class GuardedRange {
  public:
   // `bytes` must be mapped from page boundary on, read-only, until the object is gone. Throws Error
-  // (too_many_files) if the process guards 64 already. The first one installs a handler for
-  // SIGBUS, which hands all other faults on to the one before it and stays.
+  // (too_many_files) if the process guards 64 already. The first one installs a handler for SIGBUS,
+  // which hands all other faults on to the one before it and stays; a later one installs it again
+  // if somebody has put the standard action in its place. Who puts a handler of his own there must
+  // hand on to it.
   explicit GuardedRange(std::span<const std::byte> bytes);
   ~GuardedRange();
   GuardedRange(const GuardedRange&) = delete;

@@ -3,6 +3,13 @@
 #include <algorithm>
 
 namespace qwen {
+namespace {
+
+// Different names have the same hash of 64 bits hardly ever, and never so many of them: these were
+// one name when they were hashed, and their file was written to since.
+constexpr std::size_t kMaxCollisions = 8;
+
+}  // namespace
 
 void NameIndex::add(std::string_view name) {
   entries_.push_back({hash_(name), name, static_cast<std::uint32_t>(entries_.size())});
@@ -30,7 +37,7 @@ std::optional<std::pair<std::uint32_t, std::uint32_t>> NameIndex::find_duplicate
     const Entry& entry = entries_[i];
     // One step where the name is the same; more only past other names of this hash.
     for (std::size_t j = i; j-- > 0 && entries_[j].hash == entry.hash;) {
-      if (entries_[j].name != entry.name) continue;
+      if (i - j < kMaxCollisions && entries_[j].name != entry.name) continue;
       if (!first || entry.index < first->second) first.emplace(entries_[j].index, entry.index);
       break;
     }

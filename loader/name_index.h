@@ -1,7 +1,6 @@
-// NameIndex: finds keys and tensors by name, in time that no file can make quadratic. Sorted by
-// hashes, which it keeps: the names themselves lie in a file that somebody may be writing to, and
-// an order that changes while it is sorted by leads std::sort out of its range. Internal to the
-// loader.
+// NameIndex: finds keys and tensors by name, in time that no file can make quadratic, also one that
+// somebody is writing to. Sorted by hashes, which it keeps: an order by names that change meanwhile
+// would lead std::sort out of its range. Internal to the loader.
 #pragma once
 
 #include <cstddef>
@@ -27,10 +26,15 @@ class NameIndex {
     sort();
   }
 
+  // Fast if there are no duplicates.
   std::optional<std::uint32_t> find(std::string_view name) const;
 
-  // The first item that has the name of one before it: (that one, the item).
+  // The first item that has the name of one before it: (that one, the item). Or one of many that
+  // had one name when the index was made: Source::check_unchanged() says why they have others now.
   std::optional<std::pair<std::uint32_t, std::uint32_t>> find_duplicate() const;
+
+  // For tests: no other index has it.
+  const KeyedHash& hash() const { return hash_; }
 
  private:
   struct Entry {

@@ -64,9 +64,12 @@ void check_regular(const std::string& path, const struct stat& status) {
 class Mapping {
  public:
   explicit Mapping(std::span<const std::byte> bytes) : bytes_(bytes) {}
-  Mapping(const Mapping&) = delete;
-  Mapping& operator=(const Mapping&) = delete;
-  ~Mapping() { munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size()); }
+  Mapping(Mapping&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
+  Mapping& operator=(Mapping&&) = delete;
+  ~Mapping() {
+    if (!bytes_.empty()) munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+  }
+  std::span<const std::byte> bytes() const { return bytes_; }
 
  private:
   std::span<const std::byte> bytes_;
@@ -74,13 +77,13 @@ class Mapping {
 
 class MappedFile : public Source {
  public:
-  MappedFile(FileDescriptor file, const struct stat& opened, std::span<const std::byte> bytes,
+  MappedFile(FileDescriptor file, const struct stat& opened, Mapping mapping,
              const std::string& path)
-      : Source(bytes, path),
+      : Source(mapping.bytes(), path),
         file_(std::move(file)),
         opened_(opened),
-        mapping_(bytes),
-        guard_(bytes) {}
+        mapping_(std::move(mapping)),
+        guard_(bytes()) {}
 
   void prefetch() const override {
     // Advice only: where it is refused, pages arrive when they are touched.
@@ -145,8 +148,8 @@ std::shared_ptr<const Source> open_file(const std::string& path) {
     throw refusal(path, "cannot_open", std::string("cannot be mapped: ") + std::strerror(errno),
                   "copy the file to a local disk");
   }
-  return std::make_shared<MappedFile>(std::move(file), status,
-                                      std::span(static_cast<const std::byte*>(memory), size), path);
+  Mapping mapping({static_cast<const std::byte*>(memory), size});
+  return std::make_shared<MappedFile>(std::move(file), status, std::move(mapping), path);
 }
 
 std::shared_ptr<const Source> from_memory(std::vector<std::byte> bytes, std::string name) {

@@ -29,9 +29,11 @@ class Source {
   virtual void prefetch() const {}
 
   // Throws an Error if the file on disk was written, cut, extended or touched since it was opened
-  // (file_changed), or its disk could not be read (read_error). Pages that cannot be read are zeros
-  // instead, so whoever has read a mapped file asks before the result is used: best through
-  // read_unchanged(). No effect on memory.
+  // (file_changed), or its disk could not be read (read_error). Two ways of writing show in nothing
+  // that the system says: a writer may put the modification time back, and one who has mapped the
+  // file as shared may write to pages that were written before it was opened. Pages that cannot be
+  // read are zeros instead, so whoever has read a mapped file asks before the result is used: best
+  // through read_unchanged(). No effect on memory.
   virtual void check_unchanged() const {}
 
  protected:

@@ -48,6 +48,11 @@ void read_tokens(const Gguf& gguf, TokenizerData& data) {
     check_length(gguf, kScores, scores->count, tokens.count);
   }
   const auto merges = required(gguf, kMerges, gguf.find_array<std::string_view>(kMerges));
+  if (merges.count > kMaxMerges) {
+    throw gguf.refusal(kMerges, "too_many_merges",
+                       "expected at most " + std::to_string(kMaxMerges) + " merges, got " +
+                           std::to_string(merges.count));
+  }
   data.tokens = tokens.strings();
   data.types = types.numbers<std::int32_t>();
   data.merges = merges.strings();

@@ -25,6 +25,7 @@ struct TokenizerData {
 };
 
 inline constexpr std::uint64_t kMaxVocabulary = 1 << 20;
+inline constexpr std::uint64_t kMaxMerges = 1 << 20;
 inline constexpr std::uint64_t kMaxTemplateBytes = 1 << 20;
 
 // Throws an Error (Exit::kModel) that names the key for a key that is missing or of the wrong type,

@@ -7,14 +7,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <functional>
 #include <string>
+#include <thread>
 
 #include "core/error.h"
 #include "loader/file_change.h"
 #include "loader/gguf.h"
+#include "loader/guard_slot.h"
 #include "loader/guarded_range.h"
 #include "loader/scan.h"
 #include "loader/source.h"
@@ -61,7 +64,7 @@ TEST(FileChange, IsNamedByWhatTheSystemSays) {
   EXPECT_EQ(
       change(renamed, 4096),
       "file_changed: file was changed while in use: the page at offset 4096 was missing for a "
-      "while");
+      "while, or its disk failed");
   EXPECT_EQ(change(none, 4096),
             "read_error: file cannot be read: the system reported an error for the page at offset "
             "4096");
@@ -103,6 +106,32 @@ TEST(Gguf, RefusesAKeyThatIsGone) {
   EXPECT_FALSE(e.offset.has_value());
   EXPECT_EQ(e.key, "gone");
   EXPECT_TRUE(gguf.refusal("general.architecture", "code", "message").info().offset.has_value());
+}
+
+// A fault may come while another thread closes one file and opens the next.
+TEST(GuardSlot, GivesBothBoundsOfOneRange) {
+  constexpr AddressRange kLow = {1, 2}, kHigh = {8, 9};
+  GuardSlot slot;
+  std::atomic<bool> done = false;
+  std::atomic<int> rounds = 0;
+  std::thread writer([&] {
+    while (!done) {
+      for (const AddressRange& range : {kLow, AddressRange{}, kHigh, AddressRange{}}) {
+        slot.set(range);
+      }
+      ++rounds;
+    }
+  });
+  int n_torn = 0;
+  while (rounds < 1'000'000) {
+    const AddressRange range = slot.range();
+    if (range != AddressRange{} && range != kLow && range != kHigh) ++n_torn;
+  }
+  done = true;
+  writer.join();
+  EXPECT_EQ(n_torn, 0);
+  slot.set(kHigh);
+  EXPECT_EQ(slot.range(), kHigh);
 }
 
 TEST(GuardedRange, KnowsTheFirstPageThatWasLost) {
@@ -198,6 +227,28 @@ void hand_on_to_a_handler_for_one_time() {
   _exit(40);
 }
 
+// A library that had the signal before the first guard puts back what it had found.
+void lose_the_handler() {
+  set_handler(0, handle);
+  require_guard(0, 20);
+  signal(SIGBUS, SIG_DFL);
+  require_guard(0, 30);
+}
+
+struct sigaction below;
+
+// A handler that came later and hands on is not passed over, else the two would go in a circle.
+void stay_below_a_handler() {
+  set_handler(0, handle);
+  require_guard(0, 20);
+  sigaction(SIGBUS, nullptr, &below);
+  set_handler(0,
+              [](int n, siginfo_t* info, void* context) { below.sa_sigaction(n, info, context); });
+  require_guard(0, 30);
+  require(read_byte(lost_page()) == 0 && n_handled == 1, 40);
+  std::exit(0);
+}
+
 // Each in a process of its own: the handler is installed once.
 TEST(GuardedRangeDeathTest, HandsTheFaultsOfOthersOnAndStays) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
@@ -205,6 +256,9 @@ TEST(GuardedRangeDeathTest, HandsTheFaultsOfOthersOnAndStays) {
   EXPECT_EXIT((ignore_signals(), std::exit(0)), ::testing::ExitedWithCode(0), "");
   EXPECT_EXIT(ignore_a_fault(), ::testing::KilledBySignal(SIGBUS), "");
   EXPECT_EXIT(hand_on_to_a_handler_for_one_time(), ::testing::KilledBySignal(SIGBUS), "");
+  EXPECT_EXIT((lose_the_handler(), std::exit(0)), ::testing::ExitedWithCode(0), "");
+  EXPECT_EXIT((lose_the_handler(), read_byte(lost_page())), ::testing::KilledBySignal(SIGBUS), "");
+  EXPECT_EXIT(stay_below_a_handler(), ::testing::ExitedWithCode(0), "");
 }
 
 }  // namespace

@@ -3,7 +3,9 @@
 
 #include <iterator>
 #include <string>
+#include <vector>
 
+#include "loader/text.h"
 #include "tests/cli_process.h"
 #include "tests/hostile_cases.h"
 
@@ -59,6 +61,23 @@ TEST_F(HostileCliTest, EveryKeyIsInspected) {
   EXPECT_TRUE(metadata.contains("general.architecture"));
   EXPECT_EQ(std::next(metadata.begin(), static_cast<std::ptrdiff_t>(n_before)).key(), "0");
   EXPECT_EQ(std::prev(metadata.end()).key(), "2999");
+}
+
+// What a terminal would obey: colours, its title, the C1 form of ESC [.
+TEST_F(HostileCliTest, NothingOfAFileActsOnATerminal) {
+  const std::string text = "a\x1b[31mb\x1b]0;title\x07\u009b2J\x7f\xff";
+  GgufWriter w = valid_model();
+  for (const char* key : {"general.name", "general.architecture", "general.description"}) {
+    w.set(key, text);
+  }
+  w.set_array("x.texts", std::vector<std::string>{"\u6f22", text});
+  fixtures::write_file(path("control.gguf"), w.bytes());
+  for (const char* option : {"--scan", "--full"}) {
+    std::string out = run_program({"inspect", path("control.gguf"), option}).out;
+    EXPECT_NE(out.find("name        a\\x1b[31mb"), out.npos) << out;
+    std::erase(out, '\n');
+    EXPECT_TRUE(is_plain_text(out)) << out;
+  }
 }
 
 // Case 97.

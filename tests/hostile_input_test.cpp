@@ -46,9 +46,28 @@ TEST(JsonInput, AnObjectHasAtMostSoManyKeys) {
 }
 
 TEST(JsonInput, IsNestedAtMostSoDeep) {
-  const auto nested = [](int depth) { return std::string(depth, '[') + std::string(depth, ']'); };
-  EXPECT_EQ(refusal(nested(cli::kMaxJsonDepth)).code, "");
-  EXPECT_EQ(refusal(nested(cli::kMaxJsonDepth + 2)).message, "input: JSON deeper than 64 levels");
+  const auto nested = [](int depth, const std::string& innermost) {
+    return std::string(depth - 1, '[') + innermost + std::string(depth - 1, ']');
+  };
+  for (const char* innermost : {"[]", "{}", "[0]"}) {
+    EXPECT_EQ(refusal(nested(cli::kMaxJsonDepth, innermost)).code, "") << innermost;
+    EXPECT_EQ(refusal(nested(cli::kMaxJsonDepth + 1, innermost)).message,
+              "input: JSON deeper than 64 levels")
+        << innermost;
+  }
+}
+
+// A list that is looked through for each object in it would take longer than any test may.
+TEST(JsonInput, AListMayHaveManyObjects) {
+  constexpr std::size_t kObjects = 2'000'000;
+  std::string text = "[{}";
+  for (std::size_t i = 1; i < kObjects; ++i) text += ",{}";
+  EXPECT_EQ(cli::parse_json_list(text + "]", "input", "messages").size(), kObjects);
+}
+
+TEST(JsonInput, ThatIsNoneIsNamedByItsPlace) {
+  EXPECT_EQ(refusal("[{},").message, "input is no valid JSON: byte 5");
+  EXPECT_EQ(refusal("[1e999]").message, "input has a number that is too large for a 64-bit float");
 }
 
 class Changed : public ::testing::Test {

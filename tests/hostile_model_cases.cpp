@@ -194,6 +194,10 @@ std::vector<HostileCase> tokenizer_cases() {
        merges},
       {82, "merge_without_space", with_strings(merges, [](auto& m) { m[3] = "ab"; }), "bad_merge",
        merges},
+      {82, "most_merges_all_empty", with_array(merges, std::vector<std::string>(1 << 20)),
+       "bad_merge", merges},
+      {82, "too_many_merges", with_array(merges, std::vector<std::string>((1 << 20) + 1)),
+       "too_many_merges", merges},
       {82, "merge_with_two_spaces", with_strings(merges, [](auto& m) { m[3] = "a b c"; }),
        "bad_merge", merges},
       {83, "byte_token", edited([=](GgufWriter& w) {
@@ -212,6 +216,9 @@ std::vector<HostileCase> tokenizer_cases() {
       {83, "type_7", types_of(n, 7), "bad_token_type", types},
       {84, "duplicate_token", with_strings(tokens, [](auto& t) { t[260] = t[259]; }),
        "duplicate_token", tokens},
+      {83, "special_token_of_1_mb",
+       with_strings(tokens, [](auto& t) { t.back() = std::string(1 << 20, 'a') + "b"; }),
+       "special_token_too_long", tokens},
       {84, "empty_token", with_strings(tokens, [](auto& t) { t[260] = ""; }), "empty_token",
        tokens},
   };

@@ -57,6 +57,26 @@ TEST(KeyedHash, IsSipHash13) {
   EXPECT_EQ(hash("hello world 1234"), 6123166992703470761u);
 }
 
+// The paper's key and text, as a plain implementation in Python has them, which gives the paper's
+// 0xa129ca6149be45e5 for SipHash-2-4.
+TEST(KeyedHash, TakesBothHalvesOfItsKey) {
+  const KeyedHash hash(0x0706050403020100u, 0x0f0e0d0c0b0a0908u);
+  EXPECT_EQ(hash(""), 0xabac0158050fc4dcu);
+  EXPECT_EQ(hash(std::string_view("\0\1\2\3\4\5\6\7\10\11\12\13\14\15\16", 15)),
+            0xd320d86d2a519956u);
+}
+
+// With a key that everybody knows, names could be chosen to collide.
+TEST(KeyedHash, EachTableHasOneOfItsOwn) {
+  const auto differ = [](const auto& make) { return make().hash()("a") != make().hash()("a"); };
+  const VocabularyBuilder builder;
+  const Vocabulary v = builder.vocabulary();
+  const TokenTable tokens(v.tokens, v.types);
+  EXPECT_TRUE(differ([&] { return TokenTable(v.tokens, v.types); }));
+  EXPECT_TRUE(differ([&] { return MergeTable(tokens, v.merges); }));
+  EXPECT_TRUE(differ([] { return NameIndex(); }));
+}
+
 TEST(KeyedHash, EachHasAKeyOfItsOwn) {
   EXPECT_NE(KeyedHash()("hello"), KeyedHash()("hello"));
   EXPECT_NE(KeyedHash()(1), KeyedHash()(1));
@@ -121,6 +141,23 @@ TEST(NameIndex, NamesTheFirstRepetition) {
     EXPECT_EQ(index(4).find("c"), 3u);
     EXPECT_EQ(index(4).find("e"), std::nullopt);
   }
+}
+
+// Else each would be compared to all before it, which have its hash and other names now.
+TEST(NameIndex, ManyNamesThatWereTheSameAreDuplicates) {
+  constexpr std::size_t kNames = 1000, kNameBytes = 4;
+  std::string text(kNames * kNameBytes, 'k');
+  std::vector<std::string_view> names;
+  for (std::size_t i = 0; i < kNames; ++i) {
+    names.push_back(std::string_view(text).substr(i * kNameBytes, kNameBytes));
+  }
+  const NameIndex index(std::span<const std::string_view>(names),
+                        [](std::string_view name) { return name; });
+  for (std::size_t i = 0; i < kNames; ++i) {
+    const std::string number = std::to_string(1000 + i);
+    number.copy(&text[i * kNameBytes], kNameBytes);
+  }
+  EXPECT_EQ(index.find_duplicate(), std::pair(0u, 8u));
 }
 
 // The names lie in a mapped file, and somebody writes to it all the time.

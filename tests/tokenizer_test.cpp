@@ -14,6 +14,7 @@
 #include "core/error.h"
 #include "core/tokenizer/stream_decoder.h"
 #include "core/tokenizer/utf8.h"
+#include "tests/error_of.h"
 #include "tests/vocabulary_builder.h"
 
 namespace qwen {
@@ -87,6 +88,34 @@ TEST_F(SpecialsTest, FoundBeforeNormalisation) {
   EXPECT_EQ(t.encode("e\u0301!", Specials::kAll), (Ids{0xC3, 0xA9, '!'}));
   // No composition across a special token.
   EXPECT_EQ(t.encode("e<call>\u0301", Specials::kAll), (Ids{'e', *t.find("<call>"), 0xCC, 0x81}));
+}
+
+TEST_F(SpecialsTest, TheLongestIsFound) {
+  const std::string longest(SpecialTokens::kMaxTokenBytes, 'a');
+  const std::int32_t id = builder.add(longest, TokenType::kControl);
+  builder.add(longest + "a", TokenType::kUnused);
+  builder.add(longest + "aa");
+  const Tokenizer t(builder.vocabulary());
+  EXPECT_EQ(t.encode(longest + "a", Specials::kAll), (Ids{id, 'a'}));
+}
+
+// They are kept in a trie, which is much larger than they are.
+TEST(Tokenizer, AllSpecialTokensTogetherHaveALimit) {
+  constexpr std::size_t kEach = SpecialTokens::kMaxTokenBytes;
+  VocabularyBuilder builder;
+  const auto add = [&](std::size_t n_tokens) {
+    for (std::size_t i = 0; i < n_tokens; ++i) {
+      std::string text = std::to_string(builder.tokens.size());
+      text.resize(kEach, ' ');
+      builder.add(text, i % 2 == 0 ? TokenType::kControl : TokenType::kUserDefined);
+    }
+    return error_of([&] { Tokenizer{builder.vocabulary()}; });
+  };
+  EXPECT_EQ(add(SpecialTokens::kMaxNodes / kEach).code, "");
+  // Their numbers, of four digits, are alike in three at most.
+  const ErrorInfo e = add(SpecialTokens::kMaxNodes / kEach * 4 / kEach);
+  EXPECT_EQ(e.code, "too_many_special_tokens");
+  EXPECT_NE(e.message.find("have more than 2097152 different bytes"), e.message.npos) << e.message;
 }
 
 TEST(Tokenizer, NormalisesBeforeMerging) {
@@ -232,6 +261,10 @@ TEST(Vocabulary, RefusesWhatIsMalformed) {
        [](VocabularyBuilder& b) { b.add("ab"); }},
       {"empty_token", tokens, "token 257 ",
        [](VocabularyBuilder& b) { b.add("", TokenType::kControl); }},
+      {"special_token_too_long", tokens, ": a control or user-defined token of 257 bytes",
+       [](VocabularyBuilder& b) { b.add(std::string(257, 'x'), TokenType::kControl); }},
+      {"special_token_too_long", tokens, "token 257 \"xxx",
+       [](VocabularyBuilder& b) { b.add(std::string(257, 'x'), TokenType::kUserDefined); }},
       {"token_type_count", types, "expected 257 types",
        [](VocabularyBuilder& b) { b.types.pop_back(); }},
       {"bad_token_type", types, "token 256 ", [](VocabularyBuilder& b) { b.types.back() = 6; }},

@@ -25,11 +25,16 @@ MergeTable::MergeTable(const TokenTable& tokens, std::span<const std::string_vie
     refuse_vocabulary(vocabulary_keys::kMerges, "too_many_merges",
                       std::to_string(merges.size()) + " merges");
   }
-  slots_.resize(std::bit_ceil(merges.size() * 2 + 2));
-  mask_ = slots_.size() - 1;
+  // All of them are checked before they are given slots, which take more memory than the merges of
+  // a damaged file may.
   rules_.reserve(merges.size());
   for (std::size_t index = 0; index < merges.size(); ++index) {
-    const MergeRule rule = parse(tokens, merges, index);
+    rules_.push_back(parse(tokens, merges, index));
+  }
+  slots_.resize(std::bit_ceil(merges.size() * 2 + 2));
+  mask_ = slots_.size() - 1;
+  for (std::size_t index = 0; index < merges.size(); ++index) {
+    const MergeRule& rule = rules_[index];
     std::size_t i = home(rule.left, rule.right);
     for (; slots_[i].rank != kNoRank; i = (i + 1) & mask_) {
       if (slots_[i].left == rule.left && slots_[i].right == rule.right) {
@@ -38,7 +43,6 @@ MergeTable::MergeTable(const TokenTable& tokens, std::span<const std::string_vie
       }
     }
     slots_[i] = {rule.left, rule.right, static_cast<std::uint32_t>(index)};
-    rules_.push_back(rule);
   }
 }
 

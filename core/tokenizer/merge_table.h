@@ -35,8 +35,9 @@ class MergeTable {
   }
   const MergeRule& rule(std::uint32_t rank) const { return rules_[rank]; }
   std::size_t size() const { return rules_.size(); }
-  // How many slots the costliest rank() of a rule looks at: for tests.
+  // For tests: how many slots the costliest rank() of a rule looks at, and the table's own hash.
   std::size_t longest_probe() const;
+  const KeyedHash& hash() const { return hash_; }
 
  private:
   struct Slot {

@@ -1,6 +1,19 @@
 #include "core/tokenizer/special_tokens.h"
 
+#include <string>
+
+#include "core/tokenizer/vocabulary.h"
+
 namespace qwen {
+namespace {
+
+[[noreturn]] void refuse_token(const char* code, std::string_view text, std::int32_t id,
+                               const std::string& why) {
+  refuse_vocabulary(vocabulary_keys::kTokens, code,
+                    "token " + std::to_string(id) + " " + quoted(text) + ": " + why);
+}
+
+}  // namespace
 
 std::uint32_t SpecialTokens::sibling(std::uint32_t first, unsigned char byte) const {
   std::uint32_t node = first;
@@ -8,7 +21,17 @@ std::uint32_t SpecialTokens::sibling(std::uint32_t first, unsigned char byte) co
   return node;
 }
 
-void SpecialTokens::add(std::string_view text, std::int32_t id) {
+void SpecialTokens::add(std::string_view text, std::int32_t id, bool is_control) {
+  if (text.size() > kMaxTokenBytes) {
+    refuse_token("special_token_too_long", text, id,
+                 "a control or user-defined token of " + std::to_string(text.size()) +
+                     " bytes, at most " + std::to_string(kMaxTokenBytes) + " are allowed");
+  }
+  if (nodes_.size() + text.size() > kMaxNodes) {
+    refuse_token("too_many_special_tokens", text, id,
+                 "the control and user-defined tokens up to this one have more than " +
+                     std::to_string(kMaxNodes) + " different bytes");
+  }
   std::uint32_t node = 0;
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
@@ -22,16 +45,19 @@ void SpecialTokens::add(std::string_view text, std::int32_t id) {
     node = next;
   }
   nodes_[node - 1].id = id;
+  nodes_[node - 1].is_control = is_control;
 }
 
-std::optional<SpecialMatch> SpecialTokens::find(std::string_view text, std::size_t from) const {
+std::optional<SpecialMatch> SpecialTokens::find(std::string_view text, std::size_t from,
+                                                bool with_control) const {
   if (nodes_.empty()) return std::nullopt;
   for (std::size_t start = from; start < text.size(); ++start) {
     std::uint32_t node = roots_[static_cast<unsigned char>(text[start])];
     std::optional<SpecialMatch> longest;
     for (std::size_t end = start + 1; node != 0; ++end) {
       const Node& here = nodes_[node - 1];
-      if (here.id >= 0) longest = SpecialMatch{start, end - start, here.id};
+      const bool counts = here.id >= 0 && (with_control || !here.is_control);
+      if (counts) longest = SpecialMatch{start, end - start, here.id};
       if (end == text.size()) break;
       node = sibling(here.child, static_cast<unsigned char>(text[end]));
     }

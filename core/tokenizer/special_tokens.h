@@ -19,15 +19,24 @@ struct SpecialMatch {
 // A trie. Immutable once filled: threads may share it.
 class SpecialTokens {
  public:
-  // `text` must not be empty; a text added twice keeps the last id.
-  void add(std::string_view text, std::int32_t id);
-  // The leftmost match at or after `from`, the longest of those. Time is linear in the text: at
-  // most the length of the longest token at each place.
-  std::optional<SpecialMatch> find(std::string_view text, std::size_t from) const;
+  // Real tokens have a few dozen bytes, and even 65,536 numbered ones are alike in most of them.
+  static constexpr std::size_t kMaxTokenBytes = 256;
+  static constexpr std::size_t kMaxNodes = 1 << 21;  // 32 MiB
+
+  // `text` must not be empty; a text added twice keeps the last id. Throws Error (kModel: names the
+  // id) for a token that is too long, and for one too many: each byte that it does not share with
+  // the beginning of another takes a node.
+  void add(std::string_view text, std::int32_t id, bool is_control);
+  // The leftmost match at or after `from`, the longest of those; of control tokens only
+  // `with_control`. Time is linear in the text: at each place at most kMaxTokenBytes steps, each
+  // past at most 256 siblings.
+  std::optional<SpecialMatch> find(std::string_view text, std::size_t from,
+                                   bool with_control) const;
 
  private:
   struct Node {
     unsigned char byte;
+    bool is_control = false;
     std::int32_t id = -1;     // of the token that ends here
     std::uint32_t child = 0;  // node indices plus one; 0: none
     std::uint32_t next_sibling = 0;

@@ -34,8 +34,9 @@ class TokenTable {
   std::int32_t find(std::string_view spelling) const;
   // The id of the token of one byte.
   std::int32_t byte_id(unsigned char byte) const { return byte_ids_[byte]; }
-  // How many slots the costliest find() of a token looks at: for tests.
+  // For tests: how many slots the costliest find() of a token looks at, and the table's own hash.
   std::size_t longest_probe() const;
+  const KeyedHash& hash() const { return hash_; }
 
  private:
   struct Slot {

@@ -17,10 +17,9 @@ Tokenizer::Tokenizer(Vocabulary vocabulary)
     : tokens_(std::move(vocabulary.tokens), std::move(vocabulary.types)),
       bpe_(tokens_, vocabulary.merges) {
   for (std::int32_t id = 0; id < size(); ++id) {
-    const TokenType type = tokens_.type(id);
-    if (type == TokenType::kUserDefined) user_defined_.add(tokens_.spelling(id), id);
-    if (type == TokenType::kUserDefined || type == TokenType::kControl) {
-      all_specials_.add(tokens_.spelling(id), id);
+    const bool is_control = tokens_.type(id) == TokenType::kControl;
+    if (is_control || tokens_.type(id) == TokenType::kUserDefined) {
+      specials_.add(tokens_.bytes(id), id, is_control);
     }
   }
 }
@@ -43,15 +42,18 @@ void Tokenizer::encode(std::string_view text, Specials specials,
   }
   Scratch scratch = {.splitter = PieceSplitter(pretokenizer_)};
   std::size_t done = 0;
-  if (specials != Specials::kNone) {
-    const SpecialTokens& counted = specials == Specials::kAll ? all_specials_ : user_defined_;
-    while (const auto match = counted.find(text, done)) {
-      encode_stretch(text.substr(done, match->offset - done), scratch, out);
-      out.push_back(match->id);
-      done = match->offset + match->length;
-    }
+  while (const auto match = find_special(text, done, specials)) {
+    encode_stretch(text.substr(done, match->offset - done), scratch, out);
+    out.push_back(match->id);
+    done = match->offset + match->length;
   }
   encode_stretch(text.substr(done), scratch, out);
+}
+
+std::optional<SpecialMatch> Tokenizer::find_special(std::string_view text, std::size_t from,
+                                                    Specials specials) const {
+  if (specials == Specials::kNone) return std::nullopt;
+  return specials_.find(text, from, specials == Specials::kAll);
 }
 
 void Tokenizer::encode_stretch(std::string_view text, Scratch& scratch,

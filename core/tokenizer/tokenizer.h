@@ -31,11 +31,16 @@ class Tokenizer {
   explicit Tokenizer(Vocabulary vocabulary);
 
   // The ids of `text`; no BOS, Qwen has none. Throws Error (kUsage, "invalid_utf8") naming the byte
-  // offset when `text` is not UTF-8. Time n log n at worst; memory about 25 bytes per byte
-  // of text at worst (one long run of letters), the ids included.
+  // offset when `text` is not UTF-8. Time n log n at worst, besides that of find_special(); memory
+  // about 25 bytes per byte of text at worst (one long run of letters), the ids included.
   std::vector<std::int32_t> encode(std::string_view text, Specials specials) const;
   // The same, appended to `out`.
   void encode(std::string_view text, Specials specials, std::vector<std::int32_t>& out) const;
+
+  // The first token at or after `from` that counts as such, the longest of those that begin there.
+  // Time linear in the text, see SpecialTokens.
+  std::optional<SpecialMatch> find_special(std::string_view text, std::size_t from,
+                                           Specials specials) const;
 
   // The exact bytes, which need not be valid UTF-8 (StreamDecoder cuts at characters). Special
   // tokens come out as their own text. Throws Error (kUsage, "token_id") for an id outside 0 ..
@@ -60,8 +65,7 @@ class Tokenizer {
   TokenTable tokens_;
   Bpe bpe_;
   Pretokenizer pretokenizer_;
-  SpecialTokens user_defined_;
-  SpecialTokens all_specials_;
+  SpecialTokens specials_;
 };
 
 }  // namespace qwen

@@ -10,6 +10,7 @@
 #include "core/crosscheck/npy.h"
 #include "core/crosscheck/verify_script.h"
 #include "tools/qwen/bundle_json.h"
+#include "tools/qwen/input.h"
 #include "tools/qwen/json_input.h"
 #include "tools/qwen/version.h"
 
@@ -182,9 +183,8 @@ class Reader {
     const std::uint64_t bytes = std::filesystem::file_size(path, error);
     if (error) damaged(folder_, std::string(kDescription) + " cannot be read");
     if (bytes > kMaxFileBytes) damaged(folder_, std::string(kDescription) + " is too large");
-    std::ifstream in(path, std::ios::binary);
     constexpr int kMaxDepth = 8;
-    return Json::parse(in, json_bounds(kDescription, kMaxDepth));
+    return parse_bounded_json(read_input(path), kDescription, kMaxDepth);
   }
 
   // Lives as long as the bundle.

@@ -3,26 +3,11 @@
 #include <optional>
 
 #include "core/error.h"
-#include "core/tokenizer/special_tokens.h"
 
 namespace qwen::cli {
-namespace {
-
-SpecialTokens specials_of(const Tokenizer& tokenizer) {
-  SpecialTokens specials;
-  for (std::int32_t id = 0; id < tokenizer.size(); ++id) {
-    const TokenType type = tokenizer.type(id);
-    const bool special = type == TokenType::kControl || type == TokenType::kUserDefined;
-    if (special && !tokenizer.piece(id).empty()) specials.add(tokenizer.piece(id), id);
-  }
-  return specials;
-}
-
-}  // namespace
 
 std::vector<std::int32_t> encode_segments(const Tokenizer& tokenizer,
                                           std::span<const Segment> segments) {
-  const SpecialTokens specials = specials_of(tokenizer);
   std::vector<std::int32_t> ids;
   std::string stretch;
   const auto end_stretch = [&] {
@@ -32,7 +17,7 @@ std::vector<std::int32_t> encode_segments(const Tokenizer& tokenizer,
   for (const Segment& segment : segments) {
     std::size_t from = 0;
     while (segment.from_template) {
-      const auto match = specials.find(segment.text, from);
+      const auto match = tokenizer.find_special(segment.text, from, Specials::kAll);
       if (!match) break;
       stretch.append(segment.text, from, match->offset - from);
       end_stretch();

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <iterator>
 #include <utility>
 #include <vector>
@@ -13,6 +12,7 @@
 #include "tools/qwen/cross_check_detail.h"
 #include "tools/qwen/divergence_text.h"
 #include "tools/qwen/format.h"
+#include "tools/qwen/input.h"
 #include "tools/qwen/json_input.h"
 
 namespace qwen::cli {
@@ -72,6 +72,14 @@ std::vector<std::int32_t> manifest_ids(const Json& json, std::int64_t n_vocab,
   return ids;
 }
 
+Json parse_manifest(const std::string& path) {
+  try {
+    return parse_bounded_json(read_input(path), path);
+  } catch (const Json::exception&) {
+    bad_folder(path + " is no JSON", kManifestHint, path);
+  }
+}
+
 Manifest read_manifest(const std::string& folder, std::int64_t n_vocab) {
   const std::string path = manifest_path(folder);
   std::error_code error;
@@ -79,9 +87,7 @@ Manifest read_manifest(const std::string& folder, std::int64_t n_vocab) {
     bad_folder(path + " cannot be read or has more than " + bytes_text(kMaxManifestBytes),
                kManifestHint, path);
   }
-  std::ifstream in(path);
-  const Json json = Json::parse(in, json_bounds(path), false);
-  if (json.is_discarded()) bad_folder(path + " is no JSON", kManifestHint, path);
+  const Json json = parse_manifest(path);
   Manifest manifest{.ids = manifest_ids(json, n_vocab, path)};
   if (json.contains("names")) manifest.names = json["names"];
   const bool named = manifest.names.is_object() &&

@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/model.h"
 #include "loader/scan.h"
+#include "loader/text.h"
 #include "tools/qwen/command.h"
 #include "tools/qwen/format.h"
 #include "tools/qwen/memory.h"
@@ -96,6 +97,18 @@ Json metadata_value(const GgufValue& value, bool full) {
       value);
 }
 
+// As it is, or escaped where a terminal could obey it.
+std::string shown(const std::string& text) { return is_plain_text(text) ? text : printable(text); }
+
+// JSON escapes control characters, but for some only in text that is ASCII throughout.
+std::string json_line(const Json& value) {
+  const auto dumped = [&](bool ascii) {
+    return value.dump(-1, ' ', ascii, Json::error_handler_t::replace);
+  };
+  const std::string text = dumped(false);
+  return is_plain_text(text) ? text : dumped(true);
+}
+
 Json document(const Gguf& gguf, bool full) {
   // Straight into the list that an object is: the keys differ, and to look each up among all before
   // it would take hours for a million of them.
@@ -141,7 +154,7 @@ std::string runnable(OpenedModel& model) {
            bytes_text(need.weights) + ", KV " + bytes_text(need.kv) + ", scratch " +
            bytes_text(need.scratch) + ")\n";
   } catch (const Error& error) {
-    return std::string("cannot run  ") + error.what() + "\n";
+    return "cannot run  " + shown(error.what()) + "\n";
   }
 }
 
@@ -151,9 +164,10 @@ std::string summary_of(OpenedModel& model, bool full) {
                      bytes_text(gguf.file_bytes()) + ", GGUF version " +
                      std::to_string(gguf.version()) + ", alignment " +
                      std::to_string(gguf.alignment()) + "\n";
-  if (!model.name().empty()) text += "name        " + model.name() + "\n";
-  text += "arch        " + model.arch() + "\nparameters  " + parameters_text(model.n_params()) +
-          " (" + thousands(model.n_params()) + ")\nfile type   " + model.file_type() + "\n";
+  if (!model.name().empty()) text += "name        " + shown(model.name()) + "\n";
+  text += "arch        " + shown(model.arch()) + "\nparameters  " +
+          parameters_text(model.n_params()) + " (" + thousands(model.n_params()) +
+          ")\nfile type   " + model.file_type() + "\n";
   text += runnable(model);
   struct Sum {
     int n = 0;
@@ -172,9 +186,8 @@ std::string summary_of(OpenedModel& model, bool full) {
   }
   text += "metadata    " + thousands(static_cast<std::int64_t>(gguf.metadata().size())) + "\n";
   for (const MetadataEntry& entry : gguf.metadata()) {
-    text += "  " + std::string(entry.key) + " = " +
-            metadata_value(entry.value, full).dump(-1, ' ', false, Json::error_handler_t::replace) +
-            "\n";
+    text +=
+        "  " + std::string(entry.key) + " = " + json_line(metadata_value(entry.value, full)) + "\n";
   }
   if (!full) return text;
   text += "\n";

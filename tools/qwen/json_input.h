@@ -11,13 +11,14 @@ inline constexpr std::size_t kMaxJsonKeys = 4096;
 // Deeper than any message, shallow enough for every stack.
 inline constexpr int kMaxJsonDepth = 64;
 
-// For nlohmann's parse(): throws Error (Exit::kUsage) naming `source` for an object of more than
-// kMaxJsonKeys keys, repeated ones included, and for nesting deeper than `max_depth`. Of one use.
-nlohmann::ordered_json::parser_callback_t json_bounds(const std::string& source,
-                                                      int max_depth = kMaxJsonDepth);
+// `text` as JSON, in time linear in its length. Throws Error (Exit::kUsage) naming `source` for an
+// object of more than kMaxJsonKeys keys, repeated ones included, and for more than `max_depth`
+// lists and objects inside each other; Json::exception for text that is no JSON.
+nlohmann::ordered_json parse_bounded_json(const std::string& text, const std::string& source,
+                                          int max_depth = kMaxJsonDepth);
 
-// `text` as a JSON list. Throws Error (Exit::kUsage) naming `source`, and what the list is of, for
-// text that is no JSON, is beyond json_bounds(), or is no list.
+// The same as a list. Throws Error (Exit::kUsage) also for text that is no JSON or no list; the
+// message says what the list is of.
 nlohmann::ordered_json parse_json_list(const std::string& text, const std::string& source,
                                        const std::string& what);
 
