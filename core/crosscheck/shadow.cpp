@@ -204,7 +204,7 @@ void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<
   const Rounded repeated = rounded(inputs_, sides_.path.contract(path_op), sides_.oracle, scratch_);
   const Contract& contract = repeated.contract;
   const auto exact_run = [&](Backend& backend) {
-    Op op = copy_of(repeated.op, scratch_);
+    Op op = with_own_outputs(repeated.op, scratch_);
     backend(op);
     return written(op);
   };
