@@ -90,6 +90,7 @@ void GemmTolerance::decode_up_to(std::int64_t n_cols) {
 }
 
 double GemmTolerance::at(std::int64_t i, double enough) {
+  if (at_least(i) >= enough) return at_least(i);
   const std::int64_t n_cols = op_.x.cols();
   const std::int64_t n_out = op_.weight.shape[0];
   if (row_ != i % n_out) {

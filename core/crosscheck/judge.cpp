@@ -91,9 +91,10 @@ void add(Judgement& all, Judgement part, std::int64_t per_row) {
 }
 
 // What the parts say together. Of the elements that passed by a lower limit of their bound, only
-// those of the largest errors of all parts are looked at once more.
+// those of the largest errors of all parts are looked at once more, if their ratios may be beyond
+// `known_worst`.
 Judgement merged(std::vector<Part>& parts, std::size_t output, const Tensor& expected,
-                 const Tensor& got) {
+                 const Tensor& got, double known_worst) {
   struct Passed {
     double error;
     std::int64_t index;
@@ -114,12 +115,18 @@ Judgement merged(std::vector<Part>& parts, std::size_t output, const Tensor& exp
     for (const auto& [error, i] : judged.passed.kept()) passed.push_back({error, i, &part.bounds});
     add(all, std::move(judged.judgement), row_size(got));
   }
-  std::stable_sort(passed.begin(), passed.end(),
-                   [](const Passed& a, const Passed& b) { return a.error > b.error; });
-  for (const Passed& p : std::span(passed).first(std::min(passed.size(), LargestErrors::kKept))) {
-    const Element e{p.index, got.f32()[p.index], expected.f32()[p.index],
-                    p.bounds->at(output, p.index)};
-    if (e.ratio() > all.worst.ratio()) all.worst = e;
+  const auto largest =
+      passed.begin() + static_cast<std::ptrdiff_t>(std::min(passed.size(), LargestErrors::kKept));
+  std::partial_sort(passed.begin(), largest, passed.end(), [](const Passed& a, const Passed& b) {
+    return a.error != b.error ? a.error > b.error : a.index < b.index;
+  });
+  for (const Passed& p : std::span(passed.begin(), largest)) {
+    const double least = std::max(known_worst, all.worst.ratio());
+    Element e{p.index, got.f32()[p.index], expected.f32()[p.index],
+              p.bounds->at(output, p.index, p.error / least)};
+    if (e.ratio() <= least) continue;
+    e.tolerance = p.bounds->at(output, p.index);
+    if (e.ratio() > least) all.worst = e;
   }
   if (all.verdict == Verdict::kPass) {
     all.spread = spread_of(parts, output, expected);
@@ -186,7 +193,7 @@ std::int64_t scattered(std::uint64_t k, std::int64_t n) {
 Judgement judge(const Tensor& expected, const Tensor& got, std::vector<double> given) {
   std::vector<Part> parts;
   parts.push_back(judged_whole(expected, got, std::move(given)));
-  return merged(parts, 0, expected, got);
+  return merged(parts, 0, expected, got, 0);
 }
 
 std::vector<Judgement> judge(const Op& op, const std::vector<Tensor>& expected,
@@ -200,7 +207,7 @@ std::vector<Judgement> judge(const Op& op, const std::vector<Tensor>& expected,
     if (!writes(operand.access)) continue;
     const std::size_t n = all.size();
     all.push_back(is_bit_exact(op) ? compare_bits(expected[n], got[n])
-                                   : merged(parts, n, expected[n], got[n]));
+                                   : merged(parts, n, expected[n], got[n], options.known_worst));
     all.back().output = operand.name;
   }
   return all;

@@ -210,7 +210,10 @@ void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<
   };
   std::vector<Tensor> expected = exact_run(sides_.oracle);
   std::vector<Contract> contracts = {contract, sides_.oracle.contract(repeated.op)};
-  const JudgeOptions options{.by_row = detail_, .host = &sides_.oracle};
+  const JudgeOptions options{
+      .by_row = detail_,
+      .known_worst = std::min(nearness(tap.name, "out").ratio, result_.worst.element.ratio()),
+      .host = &sides_.oracle};
   std::vector<Judgement> all = judge(repeated.op, expected, got, contracts, options);
   const auto failed = [](const Judgement& j) { return j.verdict == Verdict::kFail; };
   if (std::any_of(all.begin(), all.end(), failed) && &sides_.oracle != &sides_.reference) {
@@ -229,7 +232,9 @@ void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<
       ++result_.n_unsound;
       note_unsound(result_.unsound_outputs, tap, j, tokens_.front());
     }
-    note_nearness(j, tap);
+    Nearness& near = nearness(tap.name, j.output);
+    near.ratio = std::max(near.ratio, j.worst.ratio());
+    near.n_elements += j.n_elements;
     if (!failed(j)) {
       if (j.worst.ratio() > result_.worst.element.ratio()) {
         result_.worst = {tap, j.output, j.worst};
@@ -251,14 +256,10 @@ void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<
   }
 }
 
-void Shadow::note_nearness(const Judgement& judgement, const Tap& tap) {
-  const auto same = [&](const Nearness& n) {
-    return n.tap == tap.name && n.output == judgement.output;
-  };
-  auto at = std::find_if(nearness_.begin(), nearness_.end(), same);
-  if (at == nearness_.end()) at = nearness_.insert(at, {tap.name, judgement.output});
-  at->ratio = std::max(at->ratio, judgement.worst.ratio());
-  at->n_elements += judgement.n_elements;
+Nearness& Shadow::nearness(std::string_view tap, std::string_view output) {
+  const auto same = [&](const Nearness& n) { return n.tap == tap && n.output == output; };
+  const auto at = std::find_if(nearness_.begin(), nearness_.end(), same);
+  return at != nearness_.end() ? *at : nearness_.emplace_back(Nearness{tap, output});
 }
 
 void Shadow::keep(const Judgement& judgement, const Tap& tap, const Contract& contract,

@@ -122,7 +122,8 @@ class Shadow : public Observer {
   void await_reads();
   std::vector<Tensor> read_outputs(const Op& path_op);
   void judge_outputs(const Op& path_op, const Tap& tap, const std::vector<Tensor>& got);
-  void note_nearness(const Judgement& judgement, const Tap& tap);
+  // So far.
+  Nearness& nearness(std::string_view tap, std::string_view output);
   void keep(const Judgement& judgement, const Tap& tap, const Contract& contract,
             const Tensor& expected, const Tensor& got);
   void diverges(const Judgement& judgement, const Op& op, const Tap& tap, const Tensor& output);
