@@ -106,6 +106,7 @@ void Shadow::before(const Op& op, const Tap& tap) {
   scratch_.reset();
   arrivals_.reset();
   bring_inputs(op);
+  inputs_read_ = read_;
   poison_outputs(op);
 }
 
@@ -169,7 +170,6 @@ std::vector<Tensor> Shadow::read_outputs(const Op& path_op) {
   for (const Tensor& t : written(theirs)) {
     got.push_back(read_later(t));
   }
-  await_reads();
   return got;
 }
 
@@ -186,6 +186,7 @@ void Shadow::await_reads() {
 
 void Shadow::after(const Op& op, const Tap& tap) {
   const std::vector<Tensor> got = read_outputs(op);
+  if (inputs_read_) sides_.path.wait(*inputs_read_);
   const Operands own = operands(inputs_);
   for (const Given& given : given_) compare_given(own[given.operand], given.got, tap);
   judge_outputs(op, tap, got);
@@ -209,6 +210,7 @@ void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<
     return written(op);
   };
   std::vector<Tensor> expected = exact_run(sides_.oracle);
+  await_reads();  // until now the path may have been at work, too
   std::vector<Contract> contracts = {contract, sides_.oracle.contract(repeated.op)};
   const JudgeOptions options{
       .by_row = detail_,
@@ -287,6 +289,7 @@ void Shadow::end() {
   for (const Ledger& layer : ledgers_) {
     arrivals_.reset();
     const std::vector<Tensor> got = read_outputs(layer.theirs);
+    await_reads();
     const std::vector<Judgement> all =
         judge(layer.ours, {layer.ours.k_cache, layer.ours.v_cache}, got, {});
     for (std::size_t i = 0; i < all.size(); ++i) {
