@@ -101,7 +101,7 @@ Tolerance AttentionTolerance::rows(std::int64_t begin, std::int64_t end) const {
     const std::int64_t token = row / n_heads;
     const Cached& sequence = cached(op_.seq.i32()[token]);
     const std::int64_t first = sequence.first_key + row % n_heads / group * sequence.n;
-    sums.score.resize(static_cast<std::size_t>(op_.pos.i32()[token] + 1));
+    sums.score.resize(static_cast<std::size_t>(op_.pos.i32()[token]) + 1);
     sum_scores(row, keys_.get() + first * head_dim, sums);
     sum_values(values_.get() + first * head_dim, sums);
     const auto i = static_cast<std::size_t>(row - begin);

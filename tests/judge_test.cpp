@@ -209,7 +209,8 @@ TEST_F(OneTokenTest, AttentionIsJudgedHeadByHead) {
   std::vector<float> q = random_values(kHeads * kHeadDim, 1);
   // So that no head's bounds are another's.
   for (std::int64_t i = 0; i < kHeads * kHeadDim; ++i) {
-    q[static_cast<std::size_t>(i)] *= 0.1f * static_cast<float>(1 + i / kHeadDim);
+    const std::int64_t head = i / kHeadDim;
+    q[static_cast<std::size_t>(i)] *= 0.1f * static_cast<float>(1 + head);
   }
   std::vector<float> k = random_values(kPages * kKvHeads * kPageTokens * kHeadDim, 2);
   std::vector<float> v = random_values(kPages * kKvHeads * kPageTokens * kHeadDim, 3);
