@@ -58,7 +58,7 @@ class ProductSizes {
 
 GemmTolerance::GemmTolerance(const Gemm& op, const std::vector<Contract>& contracts,
                              const Tensor& exact)
-    : op_(op), exact_(exact), weights_(op.x.cols()) {
+    : op_(op), exact_(exact) {
   for (const Contract& c : contracts) {
     roundings_.push_back({.growth = growth(c.sum_depth, c.truncates),
                           .sum_block = c.truncates ? c.sum_block : 0,
@@ -97,11 +97,13 @@ void GemmTolerance::decode_up_to(std::int64_t n_cols) {
 }
 
 double GemmTolerance::at(std::int64_t i, double enough) {
+  if (at_least(i) >= enough) return at_least(i);
   const std::int64_t n_cols = op_.x.cols();
   const std::int64_t n_out = op_.weight.shape[0];
   if (row_ != i % n_out) {
     row_ = i % n_out;
     decoded_ = 0;
+    weights_.resize(static_cast<std::size_t>(n_cols));
   }
   const float* x = op_.x.f32() + i / n_out * n_cols;
   const double y = std::abs(exact_.f32()[i]);

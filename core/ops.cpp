@@ -14,38 +14,42 @@ constexpr Access kConst = Access::kConstant;
 constexpr Access kOut = Access::kWrite;
 constexpr Access kInOut = Access::kReadWrite;
 
-// Collects what is wrong with one op; the first complaint is thrown.
+// Throws the first complaint about one op. What it says is put together only then: every op that
+// runs is checked.
 class Checker {
  public:
   explicit Checker(std::string_view op) : op_(op) {}
 
+  [[noreturn]] void complain(const std::string& what) const {
+    throw Error(
+        {.exit = Exit::kFailed, .code = "invalid_op", .message = std::string(op_) + ": " + what});
+  }
   void require(bool holds, std::string_view what) const {
-    if (holds) return;
-    throw Error({.exit = Exit::kFailed,
-                 .code = "invalid_op",
-                 .message = std::string(op_) + ": " + std::string(what)});
+    if (!holds) complain(std::string(what));
   }
   void f32(const Tensor& t, std::string_view what) const { type(t, DType::kF32, what); }
   void i32(const Tensor& t, std::string_view what) const { type(t, DType::kI32, what); }
   void weight(const Tensor& t, std::string_view what) const {
-    require(info(t.dtype).decode_block != nullptr, std::string(what) + " has no float type");
+    if (info(t.dtype).decode_block == nullptr) complain(std::string(what) + " has no float type");
   }
   void shape(const Tensor& t, std::initializer_list<std::int64_t> dims,
              std::string_view what) const {
-    require(std::equal(dims.begin(), dims.end(), t.dims().begin(), t.dims().end()),
-            std::string(what) + " is " + to_string(t) + ", expected " +
-                shape_string({dims.begin(), dims.size()}));
+    if (std::equal(dims.begin(), dims.end(), t.dims().begin(), t.dims().end())) return;
+    complain(what, t, shape_string({dims.begin(), dims.size()}));
   }
   void rank(const Tensor& t, int n, std::string_view what) const {
-    require(t.rank == n,
-            std::string(what) + " is " + to_string(t) + ", expected rank " + std::to_string(n));
+    if (t.rank != n) complain(what, t, "rank " + std::to_string(n));
   }
 
  private:
   void type(const Tensor& t, DType want, std::string_view what) const {
-    require(t.dtype == want, std::string(what) + " is " + to_string(t) + ", expected " +
-                                 std::string(info(want).name));
+    if (t.dtype != want) complain(what, t, std::string(info(want).name));
   }
+  [[noreturn]] void complain(std::string_view what, const Tensor& t,
+                             const std::string& expected) const {
+    complain(std::string(what) + " is " + to_string(t) + ", expected " + expected);
+  }
+
   std::string_view op_;
 };
 
@@ -246,8 +250,8 @@ void validate(const Op& op) {
   for (const Operand& written : all) {
     if (!writes(written.access)) continue;
     for (const Operand& other : all) {
-      c.require(&other == &written || !written.tensor->overlaps(*other.tensor),
-                std::string(written.name) + " overlaps " + std::string(other.name));
+      if (&other == &written || !written.tensor->overlaps(*other.tensor)) continue;
+      c.complain(std::string(written.name) + " overlaps " + std::string(other.name));
     }
   }
 }

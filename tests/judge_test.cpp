@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <random>
 #include <stdexcept>
 #include <vector>
@@ -146,6 +147,104 @@ TEST_F(JudgeTest, OfAWholeThatIsWrongTheListIsCut) {
   EXPECT_EQ(j.n_failed, kTokens * kOut);
   EXPECT_EQ(j.failed.size(), Judgement::kMaxListed);
   EXPECT_EQ(j.first.index / kOut, 0);
+}
+
+// One token's outputs, which are cut within the row: each element is still judged by its own bound,
+// and the row's worst is found across the parts.
+class OneTokenTest : public ::testing::Test {
+ protected:
+  // Of `op`, each output `expected` and, where the map says so, off by a share of its bound.
+  using Shares = std::map<std::int64_t, double>;
+  Judgement judged(const Op& op, const std::vector<Tensor>& expected,
+                   const std::vector<double>& bounds, const Shares& off) {
+    std::vector<float> out(expected[0].f32(), expected[0].f32() + expected[0].size());
+    for (const auto& [i, share] : off) {
+      const auto at = static_cast<std::size_t>(i);
+      out[at] += static_cast<float>(share * bounds[at]);
+    }
+    std::vector<Tensor> got = expected;
+    got[0].data = reinterpret_cast<std::byte*>(out.data());
+    const std::vector<Contract> contracts = {cpu_.contract(op)};
+    const Judgement alone = judge(op, expected, got, contracts).front();
+    const Judgement shared = judge(op, expected, got, contracts, {.host = &cpu_}).front();
+    EXPECT_EQ(alone.failed, shared.failed);
+    EXPECT_EQ(alone.first.index, shared.first.index);
+    EXPECT_EQ(alone.worst.index, shared.worst.index);
+    EXPECT_EQ(alone.spread.median, shared.spread.median);
+    EXPECT_EQ(alone.n_elements, expected[0].size());
+    return alone;
+  }
+  // The elements beyond their bounds are found, and no others; the worst of them comes first.
+  void expect_found(const Op& op, const std::vector<Tensor>& expected) {
+    const Tensor lse = expected.size() > 1 ? expected[1] : Tensor();
+    const std::vector<double> bounds = tolerance(op, cpu_.contract(op), expected[0], lse).out;
+    const std::int64_t last = expected[0].size() - 1;
+    const Judgement right = judged(op, expected, bounds, {{0, 0.5}, {last / 2, 0.8}, {last, 0.4}});
+    EXPECT_EQ(right.verdict, Verdict::kPass);
+    EXPECT_NEAR(right.worst.ratio(), 0.8, 0.1);  // adding to an FP32 number rounds
+    const Judgement wrong = judged(op, expected, bounds, {{0, 2}, {last / 2, 4}, {last, 3}});
+    EXPECT_EQ(wrong.verdict, Verdict::kFail);
+    EXPECT_EQ(wrong.failed, (std::vector<std::int64_t>{0, last / 2, last}));
+    EXPECT_EQ(wrong.first.index, last / 2);
+    EXPECT_EQ(wrong.worst.index, last / 2);
+  }
+
+  CpuBackend cpu_{3, ""};
+  ReferenceBackend reference_;
+};
+
+TEST_F(OneTokenTest, AProductIsJudgedElementByElement) {
+  std::vector<float> x = random_values(kIn, 1);
+  std::vector<float> weight = random_values(kOut * kIn, 2);
+  std::vector<float> out(kOut);
+  const Gemm op{.out = tensor(out, {1, kOut}),
+                .x = tensor(x, {1, kIn}),
+                .weight = tensor(weight, {kOut, kIn})};
+  reference_(op);
+  expect_found(op, {op.out});
+}
+
+TEST_F(OneTokenTest, AttentionIsJudgedHeadByHead) {
+  constexpr std::int64_t kHeads = 14, kKvHeads = 2, kHeadDim = 64, kPageTokens = 16, kPages = 3;
+  std::vector<float> q = random_values(kHeads * kHeadDim, 1);
+  // So that no head's bounds are another's.
+  for (std::int64_t i = 0; i < kHeads * kHeadDim; ++i) {
+    const std::int64_t head = i / kHeadDim;
+    q[static_cast<std::size_t>(i)] *= 0.1f * static_cast<float>(1 + head);
+  }
+  std::vector<float> k = random_values(kPages * kKvHeads * kPageTokens * kHeadDim, 2);
+  std::vector<float> v = random_values(kPages * kKvHeads * kPageTokens * kHeadDim, 3);
+  std::vector<float> out(kHeads * kHeadDim);
+  std::vector<float> lse(kHeads);
+  std::int32_t pos = 40;
+  std::int32_t seq = 1;
+  std::vector<std::int32_t> pages = {-1, -1, -1, 2, 0, 1};
+  const Attention op{.out = tensor(out, {1, kHeads, kHeadDim}),
+                     .lse = tensor(lse, {1, kHeads}),
+                     .q = tensor(q, {1, kHeads, kHeadDim}),
+                     .k_cache = tensor(k, {kPages, kKvHeads, kPageTokens, kHeadDim}),
+                     .v_cache = tensor(v, {kPages, kKvHeads, kPageTokens, kHeadDim}),
+                     .pos = Tensor(&pos, DType::kI32, {1}),
+                     .seq = Tensor(&seq, DType::kI32, {1}),
+                     .pages = Tensor(pages.data(), DType::kI32, {2, kPages}),
+                     .scale = 0.125f};
+  reference_(op);
+  expect_found(op, {op.out, op.lse});
+}
+
+// A worst element that says nothing new is not looked for; one that does is the same.
+TEST_F(JudgeTest, AWorstThatIsKnownNeedNotBeFound) {
+  const auto worst = [&](double known) {
+    const JudgeOptions options{.known_worst = known};
+    return judge(op_, {op_.out}, {tensor(got_, {kTokens, kOut})}, {cpu_.contract(op_)}, options)
+        .front()
+        .worst;
+  };
+  const Element found = worst(0);
+  EXPECT_GT(found.ratio(), 0);
+  EXPECT_EQ(worst(found.ratio() / 2).index, found.index);
+  EXPECT_EQ(worst(found.ratio() / 2).tolerance, found.tolerance);
+  EXPECT_EQ(worst(found.ratio()).ratio(), 0);
 }
 
 TEST(ParallelForTest, AnExceptionReachesTheCaller) {

@@ -1,8 +1,15 @@
-// Watching a path does not change what it computes: bit for bit the same logits.
+// Watching a path does not change what it computes: bit for bit the same logits. And what is read
+// of it is used when it has arrived.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "backends/cpu/cpu_backend.h"
 #include "backends/cpu/reference/reference.h"
 #include "backends/registry.h"
+#include "core/crosscheck/cross_check.h"
 #include "core/crosscheck/shadow.h"
 #include "tests/model_runs.h"
 #include "tests/usable_device.h"
@@ -49,6 +56,45 @@ TEST_P(ObservedTest, ShadowLeavesTheBitsAsTheyAre) {
     tokens.clear();
   }
   EXPECT_GT(shadow.result().n_checks, 100);
+}
+
+// What is read from it arrives when it is waited for, and not before.
+class LateBackend : public CpuBackend {
+ public:
+  LateBackend() : CpuBackend(1, "") {}
+
+  std::uint64_t read_later(void* dst, const Tensor& src) override {
+    std::memset(dst, 0xff, src.bytes());
+    under_way_.push_back({static_cast<std::byte*>(dst), {src.data, src.data + src.bytes()}});
+    return n_reads_++;
+  }
+  void wait(std::uint64_t read) override {
+    for (; n_arrived_ <= read; ++n_arrived_) {
+      const Read& arrived = under_way_[n_arrived_];
+      std::copy(arrived.bytes.begin(), arrived.bytes.end(), arrived.dst);
+    }
+  }
+
+ private:
+  struct Read {
+    std::byte* dst;
+    std::vector<std::byte> bytes;
+  };
+  std::vector<Read> under_way_;
+  std::uint64_t n_reads_ = 0;
+  std::uint64_t n_arrived_ = 0;
+};
+
+TEST(LateReadsTest, AreAwaited) {
+  LateBackend path;
+  ReferenceBackend reference;
+  const PlacedModel on_path(tiny_models().front(), path);
+  const PlacedModel exact(tiny_models().front(), reference);
+  const CrossCheckResult result =
+      cross_check({path, reference, reference}, {*on_path.model, *exact.model, *exact.file},
+                  {.texts = {random_text(9, 3)}, .n_decode = 3, .chunk = 6});
+  EXPECT_EQ(result.agreement, Agreement::kAgree);
+  EXPECT_GT(result.shadow.n_checks, 100);
 }
 
 INSTANTIATE_TEST_SUITE_P(Tiny, ObservedTest, ::testing::Values("cpu", "cuda"),

@@ -1,6 +1,7 @@
 #include "core/crosscheck/attest.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -13,6 +14,8 @@
 
 namespace qwen::crosscheck {
 namespace {
+
+constexpr std::int64_t kGrain = 1 << 18;  // bytes that a thread compares at a time
 
 // Of a table of inverse frequencies base^(-i / n), n elements, in bytes.
 double base_of(const std::vector<std::byte>& table) {
@@ -96,20 +99,33 @@ class Attester {
     if (ours.access != Access::kConstant || !seen_.insert({theirs.data, own.data}).second) return;
     ++result.n_constants;
     result.n_bytes += static_cast<std::int64_t>(own.bytes());
-    bytes_.resize(own.bytes());
-    sides_.path.read_weight(bytes_.data(), theirs);
-    if (std::memcmp(bytes_.data(), own.data, own.bytes()) == 0) return;
-    describe(own, ours, tap);
+    if (own.bytes() > room_) bytes_ = sides_.oracle.allocate(room_ = own.bytes());
+    sides_.path.read_weight(bytes_.get(), theirs);
+    if (same_as_read(own)) return;
+    describe(own, {bytes_.get(), bytes_.get() + own.bytes()}, ours, tap);
   }
 
-  void describe(const Tensor& own, const Operand& ours, const Tap& tap) {
+  bool same_as_read(const Tensor& own) const {
+    std::atomic<bool> same = true;
+    sides_.oracle.parallel_for(static_cast<std::int64_t>(own.bytes()), kGrain,
+                               [&](std::int64_t begin, std::int64_t end) {
+                                 if (std::memcmp(bytes_.get() + begin, own.data + begin,
+                                                 static_cast<std::size_t>(end - begin)) != 0) {
+                                   same = false;
+                                 }
+                               });
+    return same;
+  }
+
+  void describe(const Tensor& own, const std::vector<std::byte>& read, const Operand& ours,
+                const Tap& tap) {
     const std::int64_t n_rows = own.rows();
     const auto row_bytes = own.row_bytes();
     std::int64_t wrong = 0;
     std::int64_t first = -1;
     for (std::int64_t r = 0; r < n_rows; ++r) {
       const std::size_t at = static_cast<std::size_t>(r) * row_bytes;
-      if (std::memcmp(bytes_.data() + at, own.data + at, row_bytes) == 0) continue;
+      if (std::memcmp(read.data() + at, own.data + at, row_bytes) == 0) continue;
       ++wrong;
       if (first < 0) first = r;
     }
@@ -117,10 +133,10 @@ class Attester {
          std::to_string(wrong) + " of " + std::to_string(n_rows) +
              " rows differ, the first is row " + std::to_string(first));
     result.findings.back().cause = ours.name == "inv_freq"
-                                       ? "the table of base " + number(base_of(bytes_))
-                                       : cause_of(own, bytes_, weights_of(oracle_));
+                                       ? "the table of base " + number(base_of(read))
+                                       : cause_of(own, read, weights_of(oracle_));
     result.findings.back().is_constant = true;
-    result.wrong.push_back({own.data, bytes_});
+    result.wrong.push_back({own.data, read});
   }
 
   void find(const Tap& tap, std::string operand, std::string expected, std::string got) {
@@ -130,7 +146,8 @@ class Attester {
   const Sides& sides_;
   const Plan& oracle_;
   std::set<std::pair<const std::byte*, const std::byte*>> seen_;
-  std::vector<std::byte> bytes_;
+  Buffer bytes_ = nullptr;  // of the constant that was read
+  std::size_t room_ = 0;
 };
 
 }  // namespace

@@ -17,27 +17,26 @@ void add(std::vector<double>& sum, std::vector<double> more) {
 
 }  // namespace
 
-Bounds::Bounds(const Op& op, const std::vector<Tensor>& expected,
-               const std::vector<Contract>& contracts) {
-  if (const auto* gemm = std::get_if<Gemm>(&op)) {
-    gemm_.emplace(*gemm, contracts, expected[0]);
-    return;
-  }
+Bounds::Bounds(const Op& rows, const std::vector<Tensor>& expected,
+               const std::vector<Contract>& contracts, const Firsts& firsts)
+    : firsts_(firsts) {
   const Tensor lse = expected.size() > 1 ? expected[1] : Tensor();
   for (const Contract& contract : contracts) {
-    Tolerance t = tolerance(op, contract, expected[0], lse);
+    Tolerance t = tolerance(rows, contract, expected[0], lse);
     add(sums_[0], std::move(t.out));
     add(sums_[1], std::move(t.lse));
   }
 }
 
-bool Bounds::stand_out(std::size_t output, const float* have, const float* want, std::int64_t begin,
-                       std::int64_t end, double share, double largest) const {
+bool Bounds::stand_out(std::size_t output, const float* have, const float* want, Range elements,
+                       double share, double largest) const {
   const double per_size = gemm_ ? gemm_->per_size() : 0;
-  const double* const bounds = gemm_ ? nullptr : sums_[output].data();
+  const double* const bounds = gemm_ ? nullptr : &sums_[output][elements.begin - firsts_[output]];
+  have += elements.begin;
+  want += elements.begin;
   const auto any = [&](auto bound) {
     bool found = false;
-    for (std::int64_t i = begin; i < end; ++i) {
+    for (std::int64_t i = 0; i < elements.size(); ++i) {
       const double error = std::abs(double{have[i]} - want[i]);
       found |= !(error <= share * bound(i)) || error > largest;
     }
@@ -47,11 +46,13 @@ bool Bounds::stand_out(std::size_t output, const float* have, const float* want,
                : any([&](std::int64_t i) { return bounds[i]; });
 }
 
-std::int64_t Bounds::count_beyond(std::size_t output, std::int64_t n, double largest,
+std::int64_t Bounds::count_beyond(std::size_t output, Range elements, double largest,
                                   double limit) const {
   if (gemm_ && gemm_->per_size() * largest <= limit) return 0;
   std::int64_t count = 0;
-  for (std::int64_t i = 0; i < n; ++i) count += !(at_least(output, i) <= limit);
+  for (std::int64_t i = elements.begin; i < elements.end; ++i) {
+    count += !(at_least(output, i) <= limit);
+  }
   return count;
 }
 

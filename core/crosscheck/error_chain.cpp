@@ -10,7 +10,9 @@ namespace {
 
 constexpr double kHigherOrders = 1.01;
 
-constexpr std::int64_t kGrain = 32;  // rows of a weight that a thread takes at a time
+// Rows of a weight that a thread takes at a time: to decode them, and for their bounds alone.
+constexpr std::int64_t kGrain = 32;
+constexpr std::int64_t kBoundGrain = 512;
 
 double norm(const float* values, std::int64_t n) { return std::sqrt(sum_of_squares(values, n)); }
 
@@ -81,7 +83,8 @@ std::vector<double> ErrorChain::carried(const Gemm& op, const Gemm& /*before*/,
   const GemmTolerance bound(op, {contract}, op.out);
   const std::int64_t n_cols = op.x.cols();
   const std::int64_t n_out = op.weight.rows();
-  std::vector<double> bounds;
+  const double root = std::sqrt(static_cast<double>(n_cols));
+  std::vector<double> bounds(static_cast<std::size_t>(op.out.size()));
   for (std::int64_t t = 0; t < op.x.rows(); ++t) {
     double squared_error = 0;
     for (std::int64_t i = t * n_cols; i < (t + 1) * n_cols; ++i) {
@@ -89,13 +92,14 @@ std::vector<double> ErrorChain::carried(const Gemm& op, const Gemm& /*before*/,
     }
     const double error = std::sqrt(squared_error);
     const double x = norm(op.x.f32() + t * n_cols, n_cols) + error;
-    for (std::int64_t r = 0; r < n_out; ++r) {
-      const double w = norms[static_cast<std::size_t>(r)];
-      const double y = std::abs(op.out.f32()[t * n_out + r]);
-      bounds.push_back(
-          w * error +
-          bound.of(y, {.sum = w * x, .weight = w * std::sqrt(static_cast<double>(n_cols))}));
-    }
+    norms_.host().parallel_for(n_out, kBoundGrain, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t r = begin; r < end; ++r) {
+        const double w = norms[static_cast<std::size_t>(r)];
+        const auto i = static_cast<std::size_t>(t * n_out + r);
+        const double y = std::abs(op.out.f32()[i]);
+        bounds[i] = w * error + bound.of(y, {.sum = w * x, .weight = w * root});
+      }
+    });
   }
   return bounds;
 }

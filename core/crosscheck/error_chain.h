@@ -17,6 +17,7 @@ class RowNorms {
   // `host`, in whose memory the weights lie, lends its threads.
   explicit RowNorms(Backend& host) : host_(host) {}
   const std::vector<double>& of(const Tensor& weight);
+  Backend& host() const { return host_; }
 
  private:
   Backend& host_;

@@ -133,7 +133,7 @@ Plan FusedCheck::expand(const FusedRun& run, const Plan& oracle, ErrorChain& pat
                         ErrorChain& oracle_errors) {
   Plan ops = part(oracle, run);
   for (Node& node : ops) {
-    const Op before = copy_of(node.op, scratch_);
+    const Op before = with_own_outputs(node.op, scratch_);
     if (std::holds_alternative<KvWrite>(node.op)) {
       node.op = before;
       sides_.oracle(node.op, node.tap);

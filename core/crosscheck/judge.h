@@ -61,7 +61,10 @@ struct Judgement {
 };
 
 struct JudgeOptions {
-  bool by_row = false;      // asks for Judgement::rows
+  bool by_row = false;  // asks for Judgement::rows
+  // Of a product that passed, a worst element whose ratio is not beyond this need not be found:
+  // Judgement::worst may then be none.
+  double known_worst = 0;
   Backend* host = nullptr;  // lends its threads
 };
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <limits>
 #include <numeric>
 
@@ -55,8 +54,8 @@ Row judge_row(const Tensor& expected, const Tensor& got, Bounds& bounds, std::si
 }
 
 JudgedPart judge_numbers(const Tensor& expected, const Tensor& got, Bounds& bounds,
-                         std::size_t output, std::int64_t n_exact) {
-  JudgedPart part{.judgement = {.n_elements = got.size()}};
+                         std::size_t output, Range elements, std::int64_t n_exact) {
+  JudgedPart part{.judgement = {.n_elements = elements.size()}};
   Judgement& j = part.judgement;
   const std::int64_t per_row = row_size(got);
   const float* const want = expected.f32();
@@ -92,18 +91,17 @@ JudgedPart judge_numbers(const Tensor& expected, const Tensor& got, Bounds& boun
       part.passed.add(error, i);
     }
   };
-  const std::int64_t n = got.size();
-  for (std::int64_t begin = 0; begin < n; begin += kAtOnce) {
-    const std::int64_t end = std::min(n, begin + kAtOnce);
+  for (std::int64_t begin = elements.begin; begin < elements.end; begin += kAtOnce) {
+    const Range some{begin, std::min(elements.end, begin + kAtOnce)};
     const bool stand_out =
         bounds.are_limits()
-            ? bounds.stand_out(output, have, want, begin, end, 1, part.passed.least())
-            : bounds.stand_out(output, have, want, begin, end, std::min(worst, 1.0), kInfinity);
+            ? bounds.stand_out(output, have, want, some, 1, part.passed.least())
+            : bounds.stand_out(output, have, want, some, std::min(worst, 1.0), kInfinity);
     if (!stand_out) continue;
-    for (std::int64_t i = begin; i < end; ++i) judge_one(i);
+    for (std::int64_t i = some.begin; i < some.end; ++i) judge_one(i);
   }
-  part.sum_of_squares = sum_of_squares(want, n);
-  part.largest = largest_of(want, n);
+  part.sum_of_squares = sum_of_squares(want + elements.begin, elements.size());
+  part.largest = largest_of(want + elements.begin, elements.size());
   return part;
 }
 
@@ -111,8 +109,9 @@ JudgedPart judge_numbers(const Tensor& expected, const Tensor& got, Bounds& boun
 
 void LargestErrors::add(double error, std::int64_t index) {
   if (!(error > least_)) return;
-  kept_.emplace_back(error, index);
-  std::sort(kept_.begin(), kept_.end(), std::greater<>());
+  const auto at = std::find_if(kept_.begin(), kept_.end(),
+                               [error](const auto& kept) { return kept.first < error; });
+  kept_.insert(at, {error, index});
   if (kept_.size() > kKept) kept_.pop_back();
   if (kept_.size() == kKept) least_ = kept_.back().first;
 }
@@ -131,10 +130,11 @@ void note_failure(Judgement& j, const Element& e, std::int64_t per_row) {
 }
 
 JudgedPart judge_part(const Tensor& expected, const Tensor& got, Bounds& bounds, std::size_t output,
-                      std::int64_t n_exact, bool by_row) {
-  JudgedPart part = judge_numbers(expected, got, bounds, output, n_exact);
+                      Range elements, std::int64_t n_exact, bool by_row) {
+  JudgedPart part = judge_numbers(expected, got, bounds, output, elements, n_exact);
   if (!by_row) return part;
-  for (std::int64_t row = 0; row < got.shape[0]; ++row) {
+  const std::int64_t per_row = row_size(got);
+  for (std::int64_t row = elements.begin / per_row; row < elements.end / per_row; ++row) {
     part.judgement.rows.push_back(judge_row(expected, got, bounds, output, row));
   }
   return part;

@@ -1,4 +1,4 @@
-// Judging some rows of an op's output by themselves: on any thread, whatever the others hold.
+// Judging a part of an op's output by itself: on any thread, whatever the others hold.
 #pragma once
 
 #include <cstddef>
@@ -20,8 +20,9 @@ class LargestErrors {
   // How many: enough to find the worst of a product, whose bounds differ little.
   static constexpr std::size_t kKept = 2;
 
+  // In the order of their indices.
   void add(double error, std::int64_t index);
-  // Their sizes and indices, the largest first.
+  // Their sizes and indices, the largest first, of equal ones the one of least index.
   const std::vector<std::pair<double, std::int64_t>>& kept() const { return kept_; }
   // What an error must exceed to be kept.
   double least() const { return least_; }
@@ -31,7 +32,7 @@ class LargestErrors {
   std::vector<std::pair<double, std::int64_t>> kept_;
 };
 
-// What is found out about rows of an output. Indices count from the first of them.
+// What is found out about a part of an output. Indices are those in the whole.
 struct JudgedPart {
   // False: some failed elements are only counted, by the bounds of others. They are not listed.
   bool is_exact = true;
@@ -42,10 +43,11 @@ struct JudgedPart {
   double largest = 0;
 };
 
-// `expected`, `got` and `bounds` are those of the rows. After n_exact failed elements of a product,
-// an error beyond all bounds so far is counted as failed without a look at its own bound.
+// `elements` of an output that is `expected` and `got`. After n_exact failed elements of a product,
+// an error beyond all bounds so far is counted as failed without a look at its own bound. `by_row`:
+// the elements are whole rows, and each is judged by itself, too.
 JudgedPart judge_part(const Tensor& expected, const Tensor& got, Bounds& bounds, std::size_t output,
-                      std::int64_t n_exact, bool by_row);
+                      Range elements, std::int64_t n_exact, bool by_row);
 
 // Elements of a row: a token's.
 std::int64_t row_size(const Tensor& t);

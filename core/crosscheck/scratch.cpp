@@ -34,6 +34,16 @@ Op copy_of(const Op& host, Scratch& scratch) {
   return op;
 }
 
+Op with_own_outputs(const Op& host, Scratch& scratch) {
+  Op op = host;
+  for (const Operand& operand : operands(op)) {
+    Tensor& t = *operand.tensor;
+    if (operand.access == Access::kWrite) t = scratch.take(t.dtype, t.dims());
+    if (operand.access == Access::kReadWrite) t = scratch.copy(t);
+  }
+  return op;
+}
+
 std::vector<Tensor> written(Op& op) {
   std::vector<Tensor> all;
   for (const Operand& operand : operands(op)) {

@@ -57,6 +57,9 @@ class Scratch {
 // to the original's tensors.
 Op copy_of(const Op& host, Scratch& scratch);
 
+// The op, which leaves the original's tensors as they are: what it writes is its own.
+Op with_own_outputs(const Op& host, Scratch& scratch);
+
 // The tensors that the op writes, in order.
 std::vector<Tensor> written(Op& op);
 // The op's first operand: what it is run for.

@@ -106,6 +106,7 @@ void Shadow::before(const Op& op, const Tap& tap) {
   scratch_.reset();
   arrivals_.reset();
   bring_inputs(op);
+  inputs_read_ = read_;
   poison_outputs(op);
 }
 
@@ -169,7 +170,6 @@ std::vector<Tensor> Shadow::read_outputs(const Op& path_op) {
   for (const Tensor& t : written(theirs)) {
     got.push_back(read_later(t));
   }
-  await_reads();
   return got;
 }
 
@@ -186,6 +186,7 @@ void Shadow::await_reads() {
 
 void Shadow::after(const Op& op, const Tap& tap) {
   const std::vector<Tensor> got = read_outputs(op);
+  if (inputs_read_) sides_.path.wait(*inputs_read_);
   const Operands own = operands(inputs_);
   for (const Given& given : given_) compare_given(own[given.operand], given.got, tap);
   judge_outputs(op, tap, got);
@@ -205,13 +206,17 @@ void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<
   const Rounded repeated = rounded(inputs_, path_contract, sides_.oracle, scratch_);
   const Contract& contract = repeated.contract;
   const auto exact_run = [&](Backend& backend) {
-    Op op = copy_of(repeated.op, scratch_);
+    Op op = with_own_outputs(repeated.op, scratch_);
     backend(op);
     return written(op);
   };
   std::vector<Tensor> expected = exact_run(sides_.oracle);
+  await_reads();  // until now the path may have been at work, too
   std::vector<Contract> contracts = {contract, sides_.oracle.contract(repeated.op)};
-  const JudgeOptions options{.by_row = detail_, .host = &sides_.oracle};
+  const JudgeOptions options{
+      .by_row = detail_,
+      .known_worst = std::min(nearness(tap.name, "out").ratio, result_.worst.element.ratio()),
+      .host = &sides_.oracle};
   std::vector<Judgement> all = judge(repeated.op, expected, got, contracts, options);
   const auto failed = [](const Judgement& j) { return j.verdict == Verdict::kFail; };
   if (std::any_of(all.begin(), all.end(), failed) && &sides_.oracle != &sides_.reference) {
@@ -230,7 +235,9 @@ void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<
       ++result_.n_unsound;
       note_unsound(result_.unsound_outputs, tap, j, tokens_.front());
     }
-    note_nearness(j, tap);
+    Nearness& near = nearness(tap.name, j.output);
+    near.ratio = std::max(near.ratio, j.worst.ratio());
+    near.n_elements += j.n_elements;
     if (!failed(j)) {
       if (j.worst.ratio() > result_.worst.element.ratio()) {
         result_.worst = {tap, j.output, j.worst};
@@ -256,14 +263,10 @@ void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<
   }
 }
 
-void Shadow::note_nearness(const Judgement& judgement, const Tap& tap) {
-  const auto same = [&](const Nearness& n) {
-    return n.tap == tap.name && n.output == judgement.output;
-  };
-  auto at = std::find_if(nearness_.begin(), nearness_.end(), same);
-  if (at == nearness_.end()) at = nearness_.insert(at, {tap.name, judgement.output});
-  at->ratio = std::max(at->ratio, judgement.worst.ratio());
-  at->n_elements += judgement.n_elements;
+Nearness& Shadow::nearness(std::string_view tap, std::string_view output) {
+  const auto same = [&](const Nearness& n) { return n.tap == tap && n.output == output; };
+  const auto at = std::find_if(nearness_.begin(), nearness_.end(), same);
+  return at != nearness_.end() ? *at : nearness_.emplace_back(Nearness{tap, output});
 }
 
 void Shadow::keep(const Judgement& judgement, const Tap& tap, const Contract& contract,
@@ -291,6 +294,7 @@ void Shadow::end() {
   for (const Ledger& layer : ledgers_) {
     arrivals_.reset();
     const std::vector<Tensor> got = read_outputs(layer.theirs);
+    await_reads();
     const std::vector<Judgement> all =
         judge(layer.ours, {layer.ours.k_cache, layer.ours.v_cache}, got, {});
     for (std::size_t i = 0; i < all.size(); ++i) {

@@ -122,9 +122,12 @@ class Shadow : public Observer {
   // A copy of what the path has, there once await_reads() has returned.
   Tensor read_later(const Tensor& theirs);
   void await_reads();
+  // As read_later().
   std::vector<Tensor> read_outputs(const Op& path_op);
+  // `got` need not be there yet.
   void judge_outputs(const Op& path_op, const Tap& tap, const std::vector<Tensor>& got);
-  void note_nearness(const Judgement& judgement, const Tap& tap);
+  // So far.
+  Nearness& nearness(std::string_view tap, std::string_view output);
   void keep(const Judgement& judgement, const Tap& tap, const Contract& contract,
             const Tensor& expected, const Tensor& got);
   void diverges(const Judgement& judgement, const Op& op, const Tap& tap, const Tensor& output);
@@ -139,8 +142,9 @@ class Shadow : public Observer {
   std::vector<std::size_t> rows_;  // of tokens_: those whose logits are wanted
   std::size_t next_ = 0;           // node of plan_
   Scratch scratch_;
-  Scratch arrivals_;                   // what is read from the path
-  std::optional<std::uint64_t> read_;  // the last that was not waited for
+  Scratch arrivals_;                          // what is read from the path
+  std::optional<std::uint64_t> read_;         // the last that was not waited for
+  std::optional<std::uint64_t> inputs_read_;  // the last of the current op's inputs
   // The current op: its inputs as the path has them, in scratch_, arrivals_ and the ledger.
   Op inputs_;
   struct Given {
