@@ -126,6 +126,16 @@ TEST_P(TwinsTest, OfTheCpu) {
   check(cpu, random_text(20, 7));  // another kind of product
 }
 
+// What they round to is not in the bounds, which are of a rounded input.
+TEST_P(TwinsTest, OfIntegers) {
+  CpuBackend path(1, "", Activations::kInt8);
+  ReferenceBackend reference;
+  const Ids text = random_text(20, 7);
+  const double real = distance(run(GetParam(), path, {{text}}).logits[0],
+                               run(GetParam(), reference, {{text}}).logits[0]);
+  EXPECT_LE(real, 3 * twin_drift(GetParam(), path, text));
+}
+
 TEST_P(TwinsTest, OfATensorCore) {
   TensorCore path;
   check(path, random_text(5, 7));

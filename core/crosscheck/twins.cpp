@@ -1,6 +1,7 @@
 #include "core/crosscheck/twins.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <utility>
 
@@ -11,6 +12,29 @@ namespace {
 
 constexpr double kUnit = 0x1p-24;              // unit roundoff of FP32
 const double kDeviation = 1 / std::sqrt(3.0);  // of what is uniform in [-1, 1]
+
+// Random signs, one bit each. A variable of a loop's own: it goes through more numbers than all
+// else.
+class RandomSigns {
+ public:
+  explicit RandomSigns(std::mt19937_64& random) : random_(random) {}
+  // `by` or its negative.
+  float of(float by) {
+    if (n_left_ == 0) {
+      bits_ = random_();
+      n_left_ = 64;
+    }
+    const std::uint32_t negative = static_cast<std::uint32_t>(~bits_ & 1) << 31;  // no branch
+    bits_ >>= 1;
+    --n_left_;
+    return std::bit_cast<float>(std::bit_cast<std::uint32_t>(by) ^ negative);
+  }
+
+ private:
+  std::mt19937_64& random_;
+  std::uint64_t bits_ = 0;
+  int n_left_ = 0;
+};
 
 // What n roundings, one after the other, typically amount to.
 double roundings(std::int64_t n, bool truncates = false) {
@@ -90,33 +114,25 @@ void TwinNoise::after(const Op& /*op*/, const Tap& /*tap*/) {
 void TwinNoise::move(const Tensor& t, double unit, double step) {
   const auto relative = static_cast<float>(kDeviation * unit);
   const auto absolute = static_cast<float>(kDeviation * step);
-  float* x = t.f32();
-  for (std::int64_t i = t.size() / n_groups_; i < t.size(); ++i) {
-    x[i] += either(std::abs(x[i]) * relative + absolute);
+  float* const x = t.f32();
+  const std::int64_t n = t.size();
+  RandomSigns signs(random_);
+  for (std::int64_t i = n / n_groups_; i < n; ++i) {
+    x[i] += signs.of(std::abs(x[i]) * relative + absolute);
   }
 }
 
 // Rounding to multiples of a unit is off by up to half of it.
 void TwinNoise::move_as_int8(const Tensor& t) {
   const std::int64_t n_cols = t.cols();
+  RandomSigns signs(random_);
   for (std::int64_t row = t.rows() / n_groups_; row < t.rows(); ++row) {
-    float* x = t.f32() + row * n_cols;
+    float* const x = t.f32() + row * n_cols;
     const std::vector<Int8Rounding> roundings = int8_roundings(x, n_cols);
     for (std::int64_t i = 0; i < n_cols; ++i) {
-      x[i] += either(static_cast<float>(kDeviation / 2) * roundings[i / kInt8Block].unit());
+      x[i] += signs.of(static_cast<float>(kDeviation / 2) * roundings[i / kInt8Block].unit());
     }
   }
-}
-
-float TwinNoise::either(float by) {
-  if (n_signs_ == 0) {
-    signs_ = random_();
-    n_signs_ = 64;
-  }
-  const bool positive = (signs_ & 1) != 0;
-  signs_ >>= 1;
-  --n_signs_;
-  return positive ? by : -by;
 }
 
 }  // namespace qwen::crosscheck

@@ -61,8 +61,6 @@ class TwinNoise : public Observer {
  private:
   void move(const Tensor& t, double unit, double step);
   void move_as_int8(const Tensor& t);
-  // `by` with a random sign.
-  float either(float by);
 
   std::int64_t n_groups_;
   std::mt19937_64 random_;
@@ -70,8 +68,6 @@ class TwinNoise : public Observer {
   std::size_t next_ = 0;
   Noise noise_;                  // of the op that runs
   std::vector<float> original_;  // its input
-  std::uint64_t signs_ = 0;      // random bits,
-  int n_signs_ = 0;              // of which so many are left
 };
 
 }  // namespace qwen::crosscheck
