@@ -40,8 +40,8 @@ struct Contract {
   // subtracted from.
   bool separate_minima = false;
   // Gemm: x is rounded as core/int8.h defines, which has to be repeated (crosscheck/rounded.h):
-  // bounds are of what is left, for an x that is rounded already.
-  bool int8_input = false;
+  // bounds are of what is left, for an x that is rounded already. 0: it is not.
+  double int8_fine_from = 0;
 };
 
 // Bounds on |computed - exact| per element, for an op that follows `contract`.

@@ -8,7 +8,6 @@
 namespace qwen {
 namespace {
 
-constexpr double kFineFrom = 1.5;  // times the mean of the blocks' largest magnitudes
 constexpr float kTooSmall = 0x1p-100f;
 
 // Infinite or not-a-number if a value is: their bits are larger than those of all numbers.
@@ -29,11 +28,11 @@ float int8_step(float largest) {
   return std::bit_cast<float>((bits + 0x7fffu) & ~0x7fffu);
 }
 
-bool int8_is_fine(float largest, double sum, std::int64_t n_blocks) {
-  return largest * static_cast<double>(n_blocks) > kFineFrom * sum;
+bool int8_is_fine(float largest, double sum, std::int64_t n_blocks, double fine_from) {
+  return largest * static_cast<double>(n_blocks) > fine_from * sum;
 }
 
-std::vector<Int8Rounding> int8_roundings(const float* row, std::int64_t n) {
+std::vector<Int8Rounding> int8_roundings(const float* row, std::int64_t n, double fine_from) {
   const std::int64_t n_blocks = n / kInt8Block;
   std::vector<float> largest(n_blocks);
   double sum = 0;
@@ -43,13 +42,14 @@ std::vector<Int8Rounding> int8_roundings(const float* row, std::int64_t n) {
   }
   std::vector<Int8Rounding> roundings(n_blocks);
   for (std::int64_t b = 0; b < n_blocks; ++b) {
-    roundings[b] = {.step = int8_step(largest[b]), .fine = int8_is_fine(largest[b], sum, n_blocks)};
+    roundings[b] = {.step = int8_step(largest[b]),
+                    .fine = int8_is_fine(largest[b], sum, n_blocks, fine_from)};
   }
   return roundings;
 }
 
-void round_to_int8(float* row, std::int64_t n) {
-  const std::vector<Int8Rounding> roundings = int8_roundings(row, n);
+void round_to_int8(float* row, std::int64_t n, double fine_from) {
+  const std::vector<Int8Rounding> roundings = int8_roundings(row, n, fine_from);
   for (std::int64_t b = 0; b < n / kInt8Block; ++b) {
     const float unit = roundings[b].unit();
     const float per_value = unit == 0 ? 0 : 1 / unit;

@@ -4,8 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "backends/cpu/cpu_backend.h"
@@ -15,6 +17,7 @@
 namespace qwen::testing {
 namespace {
 
+constexpr double kFineFrom = 1.5;
 constexpr float kInfinite = std::numeric_limits<float>::infinity();
 
 // Rows as they occur: most blocks alike, some with an outlier.
@@ -29,14 +32,14 @@ std::vector<float> activations(std::int64_t n, std::uint64_t seed) {
 }
 
 std::vector<float> rounded(std::vector<float> row) {
-  round_to_int8(row.data(), static_cast<std::int64_t>(row.size()));
+  round_to_int8(row.data(), static_cast<std::int64_t>(row.size()), kFineFrom);
   return row;
 }
 
 TEST(Int8, ValuesAreTheNearestMultiplesOfTheirUnit) {
   const std::vector<float> x = activations(896, 1);
   const std::vector<float> y = rounded(x);
-  const auto roundings = int8_roundings(x.data(), 896);
+  const auto roundings = int8_roundings(x.data(), 896, kFineFrom);
   ASSERT_EQ(roundings.size(), 28u);
   int n_fine = 0;
   for (std::size_t i = 0; i < x.size(); ++i) {
@@ -80,22 +83,32 @@ TEST(Int8, NotFiniteValuesSpreadOverTheirBlockOnly) {
 
 // A product with the identity, whose levels are 0 and 1 and whose scale is 1, is the rounded x.
 TEST(Int8, KernelsRoundTheSameWay) {
-  for (const std::int64_t n : {96, 256, 896}) {  // also an odd number of blocks
-    std::vector<BlockQ8_0> weight(n * n / 32);
+  // Also an odd number of blocks, and a head: the identity many times.
+  for (const auto& [n, n_copies] : {std::pair{96, 1}, {256, 1}, {896, 1}, {64, 33}}) {
+    const std::int64_t n_rows = std::int64_t{n} * n_copies;
+    std::vector<BlockQ8_0> weight(n_rows * n / 32);
     for (BlockQ8_0& b : weight) b = {.d = f32_to_f16(1), .qs = {}};
-    for (std::int64_t i = 0; i < n; ++i) weight[(i * n + i) / 32].qs[i % 32] = 1;
+    for (std::int64_t i = 0; i < n_rows; ++i) weight[(i * n + i % n) / 32].qs[i % n % 32] = 1;
     for (const std::string_view isa : CpuBackend::usable_isas()) {
       CpuBackend cpu(2, isa, Activations::kInt8);
       for (const std::int64_t n_tokens : {1, 3, 7, 12, 13, 30}) {
         std::vector<float> x = activations(n_tokens * n, 5);
-        std::vector<float> y(x.size());
-        const Gemm op{.out = Tensor(y.data(), DType::kF32, {n_tokens, n}),
+        std::vector<float> y(n_tokens * n_rows);
+        const Gemm op{.out = Tensor(y.data(), DType::kF32, {n_tokens, n_rows}),
                       .x = Tensor(x.data(), DType::kF32, {n_tokens, n}),
-                      .weight = Tensor(weight.data(), DType::kQ8_0, {n, n})};
-        if (!cpu.contract(op).int8_input) continue;  // FP32 there
+                      .weight = Tensor(weight.data(), DType::kQ8_0, {n_rows, n})};
+        const double fine_from = cpu.contract(op).int8_fine_from;
+        if (fine_from == 0) continue;  // FP32 there
         cpu(op);
-        for (std::int64_t t = 0; t < n_tokens; ++t) round_to_int8(x.data() + t * n, n);
-        EXPECT_EQ(y, x) << isa << ", " << n << " columns, " << n_tokens << " tokens";
+        for (std::int64_t t = 0; t < n_tokens; ++t) {
+          float* const row = x.data() + t * n;
+          round_to_int8(row, n, fine_from);
+          for (std::int64_t copy = 0; copy < n_copies; ++copy) {
+            EXPECT_TRUE(std::equal(row, row + n, y.data() + t * n_rows + copy * n))
+                << isa << ", " << n << " columns, " << n_copies << " copies, token " << t << " of "
+                << n_tokens;
+          }
+        }
       }
     }
   }

@@ -18,6 +18,17 @@ using cpu::Int8Rows;
 // and 276 / 218 / 241; 16 tokens 1789 / 1733 / 1609 and 528 / 387 / 433.
 constexpr std::int64_t kFromTokens = 4;
 
+// Most error is that of a few blocks. In a head, whose rows are by far more than its columns, it
+// goes straight into the logits, and all blocks are fine: it is one row of x for a whole prompt,
+// and otherwise waits for memory.
+constexpr double kFineFrom = 1.5;
+constexpr double kFineFromOfHead = 0x1p-20;
+constexpr std::int64_t kHeadRows = 32;  // per column
+
+double fine_from(const Gemm& op) {
+  return op.weight.shape[0] >= kHeadRows * op.weight.cols() ? kFineFromOfHead : kFineFrom;
+}
+
 // Panels that a pass over the tokens uses: x is then read from the last-level cache once for 64
 // rows.
 constexpr std::int64_t kPanels = 4;
@@ -43,10 +54,11 @@ class Carver {
   std::size_t used_ = 0;
 };
 
-Int8Rows carve_rows(Carver& carver, std::int64_t n_rows, std::int64_t n_cols, std::int64_t group,
-                    std::int64_t tile) {
+Int8Rows carve_rows(Carver& carver, double fine_from, std::int64_t n_rows, std::int64_t n_cols,
+                    std::int64_t group, std::int64_t tile) {
   const std::int64_t n = (n_rows + tile - 1) / tile * tile * padded(n_cols);
   Int8Rows rows{};
+  rows.fine_from = fine_from;
   rows.n_cols = padded(n_cols);
   rows.group = group;
   rows.tile = tile;
@@ -72,13 +84,13 @@ const Int8Format* CpuBackend::int8_format(const Gemm& op) const {
 
 Contract CpuBackend::int8_contract(const Gemm& op, const Int8Format& format) {
   // A term: the product of its scales, that with an integer, and its addition. Fine planes are
-  // terms of their own, of up to two thirds of the blocks (1 / 1.5, core/int8.h).
+  // terms of their own.
   const bool panels = op.x.rows() >= kFromTokens;
   const std::int64_t n_terms = padded(op.x.cols()) / (panels ? format.sub : Int8Rows::kUnit);
   constexpr std::int64_t kOfLanes = 4;  // additions of 16 lanes
   return {.sum_depth = (format.has_min ? 3 : 2) * n_terms + 2 + (panels ? 0 : kOfLanes),
           .separate_minima = format.has_min,
-          .int8_input = true};
+          .int8_fine_from = fine_from(op)};
 }
 
 void CpuBackend::int8_gemm(const Gemm& op, const Int8Format& format) {
@@ -88,9 +100,9 @@ void CpuBackend::int8_gemm(const Gemm& op, const Int8Format& format) {
   const std::int64_t group = panels ? format.sub : 4;
   const std::int64_t tile = panels ? Int8Format::kPanelTokens : 1;
   Carver counter(nullptr);
-  carve_rows(counter, n_tokens, n_cols, group, tile);
+  carve_rows(counter, 0, n_tokens, n_cols, group, tile);
   Carver carver(reinterpret_cast<std::byte*>(shared_scratch(floats(counter.used()))));
-  const Int8Rows rows = carve_rows(carver, n_tokens, n_cols, group, tile);
+  const Int8Rows rows = carve_rows(carver, fine_from(op), n_tokens, n_cols, group, tile);
   pool_.chunks(n_tokens, panels ? 4 : n_tokens, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t t = begin; t < end; ++t) {
       kernels_->int8->quantise(op.x.f32() + t * n_cols, n_cols, format, rows, t);

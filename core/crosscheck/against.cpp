@@ -109,7 +109,7 @@ class Comparison : public Observer {
   void after(const Op& op, const Tap& /*tap*/) override {
     const Contract contract = backend_.contract(op);
     if (contract.input_unit > 0 || contract.weight_unit > 0 || contract.probability_unit > 0 ||
-        contract.int8_input) {
+        contract.int8_fine_from > 0) {
       result_.is_f32 = false;
     }
     std::vector<float> got;

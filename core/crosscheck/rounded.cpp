@@ -65,15 +65,15 @@ Rounded rounded(const Op& op, const Contract& contract, Backend& host, Scratch& 
   Rounded result{op, contract};
   auto* gemm = std::get_if<Gemm>(&result.op);
   if (gemm == nullptr) return result;
-  if (contract.int8_input) {
+  if (contract.int8_fine_from > 0) {
     gemm->x = scratch.copy(gemm->x);
     const std::int64_t n_cols = gemm->x.cols();
     host.parallel_for(gemm->x.rows(), 1, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t t = begin; t < end; ++t) {
-        round_to_int8(gemm->x.f32() + t * n_cols, n_cols);
+        round_to_int8(gemm->x.f32() + t * n_cols, n_cols, contract.int8_fine_from);
       }
     });
-    result.contract.int8_input = false;
+    result.contract.int8_fine_from = 0;
     return result;
   }
   if (contract.input_scale == 0) return result;

@@ -257,8 +257,8 @@ void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<
   if (keep_ && result_.divergences.size() > n_before && kept_.insert(tap.name).second) {
     // Whoever runs the op again rounds to integers again, and integers of rounded values are
     // others.
-    contracts.front().int8_input = path_contract.int8_input;
-    keep_({path_contract.int8_input ? inputs_ : repeated.op, got, contracts, all,
+    contracts.front().int8_fine_from = path_contract.int8_fine_from;
+    keep_({path_contract.int8_fine_from > 0 ? inputs_ : repeated.op, got, contracts, all,
            result_.divergences[n_before]});
   }
 }

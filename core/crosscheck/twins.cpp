@@ -64,7 +64,7 @@ struct NoiseOf {
     return {.input = op.x,
             .input_unit = contract.input_unit + contract.weight_unit + sum,
             .input_step = contract.input_step,
-            .int8_input = contract.int8_input,
+            .int8_fine_from = contract.int8_fine_from,
             .output = op.out,
             .output_unit = sum};
   }
@@ -100,7 +100,7 @@ void TwinNoise::before(const Op& op, const Tap& /*tap*/) {
   noise_ = noise(op, contracts_.at(next_++));
   if (noise_.input.empty()) return;
   original_.assign(noise_.input.f32(), noise_.input.f32() + noise_.input.size());
-  if (noise_.int8_input) move_as_int8(noise_.input);
+  if (noise_.int8_fine_from > 0) move_as_int8(noise_.input);
   move(noise_.input, noise_.input_unit, noise_.input_step);
 }
 
@@ -128,7 +128,7 @@ void TwinNoise::move_as_int8(const Tensor& t) {
   RandomSigns signs(random_);
   for (std::int64_t row = t.rows() / n_groups_; row < t.rows(); ++row) {
     float* const x = t.f32() + row * n_cols;
-    const std::vector<Int8Rounding> roundings = int8_roundings(x, n_cols);
+    const std::vector<Int8Rounding> roundings = int8_roundings(x, n_cols, noise_.int8_fine_from);
     for (std::int64_t i = 0; i < n_cols; ++i) {
       x[i] += signs.of(static_cast<float>(kDeviation / 2) * roundings[i / kInt8Block].unit());
     }

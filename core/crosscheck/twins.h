@@ -37,8 +37,8 @@ namespace qwen::crosscheck {
 struct Noise {
   Tensor input = {};
   double input_unit = 0;
-  double input_step = 0;    // absolute
-  bool int8_input = false;  // also by what core/int8.h rounds
+  double input_step = 0;      // absolute
+  double int8_fine_from = 0;  // beyond 0: also by what core/int8.h rounds
   Tensor output = {};
   double output_unit = 0;
 };

@@ -145,7 +145,7 @@ def sample(a, _):
     return [out, logits[np.arange(len(out)), out], seen]
 
 
-def rounded_to_int8(x):
+def rounded_to_int8(x, fine_from):
     """Activations as integers (core/int8.h), in FP32: blocks of 32 columns; a step of nine bits, or a 128th of it where
     a block is large beside the others of its row."""
     blocks = x.astype(np.float32).reshape(len(x), -1, 32)
@@ -154,7 +154,7 @@ def rounded_to_int8(x):
     step = ((step + 0x7FFF) & ~np.uint32(0x7FFF)).view(np.float32)
     step = np.where(largest < 2.0**-100, np.float32(0), np.where(np.isfinite(largest), step, np.float32(np.nan)))
     sums = np.cumsum(largest, axis=1, dtype=np.float64)[:, -1:]
-    unit = np.where(largest.astype(np.float64) * largest.shape[1] > 1.5 * sums, step / np.float32(128), step)
+    unit = np.where(largest.astype(np.float64) * largest.shape[1] > fine_from * sums, step / np.float32(128), step)
     per_value = np.where(unit == 0, np.float32(0), 1 / unit)
     return (np.rint(blocks * per_value[:, :, None]) * unit[:, :, None]).reshape(x.shape).astype(np.float64)
 
@@ -357,8 +357,8 @@ def verify(folder):
     value, bounds = OPS[op]
     fields = about["fields"]
     a = {name: read_input(folder, name, how) for name, how in about["inputs"].items()}
-    if about["contracts"] and about["contracts"][0]["int8_input"]:
-        a["x"] = rounded_to_int8(a["x"])
+    if about["contracts"] and about["contracts"][0]["int8_fine_from"] > 0:
+        a["x"] = rounded_to_int8(a["x"], about["contracts"][0]["int8_fine_from"])
     if any(contract["separate_minima"] for contract in about["contracts"]):
         a["weight_min"] = read_array(folder, "weight_min").astype(np.float64)
     exact = value(a, fields)

@@ -53,7 +53,7 @@ Json contract_json(const Contract& c) {
           {"probability_unit", c.probability_unit},
           {"input_step", c.input_step},
           {"probability_step", c.probability_step},
-          {"int8_input", c.int8_input}};
+          {"int8_fine_from", c.int8_fine_from}};
 }
 
 Contract read_contract(const Json& json) {
@@ -67,7 +67,7 @@ Contract read_contract(const Json& json) {
           .input_step = json.at("input_step"),
           .probability_step = json.at("probability_step"),
           .separate_minima = json.at("separate_minima"),
-          .int8_input = json.at("int8_input")};
+          .int8_fine_from = json.at("int8_fine_from")};
 }
 
 Json kept_divergence_json(const Divergence& d) {

@@ -17,6 +17,7 @@ namespace qwen::cpu {
 // The columns of a row are cut into groups, and `tile` rows lie group by group beside each other:
 // (n_rows / tile, n_groups, tile, group).
 struct Int8Rows {
+  double fine_from;     // core/int8.h
   std::int64_t n_cols;  // a multiple of kUnit; columns past the row's own are 0
   std::int64_t group;   // 4, 16 or 32 columns
   std::int64_t tile;    // 1 for group 4, else Int8Format::kPanelTokens

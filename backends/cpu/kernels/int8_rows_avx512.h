@@ -64,10 +64,11 @@ struct BlockRounding {
 // Of blocks [first, past) of a row of n_blocks, whose largest magnitudes' sum is `sum`. Blocks past
 // the row's end are 0.
 inline void block_roundings(const float* row, std::int64_t first, std::int64_t past,
-                            std::int64_t n_blocks, double sum, BlockRounding* roundings) {
+                            std::int64_t n_blocks, double sum, double fine_from,
+                            BlockRounding* roundings) {
   for (std::int64_t b = first; b < past; ++b) {
     const float largest = b < n_blocks ? largest_magnitude(row + b * kInt8Block) : 0;
-    const bool is_fine = b < n_blocks && int8_is_fine(largest, sum, n_blocks);
+    const bool is_fine = b < n_blocks && int8_is_fine(largest, sum, n_blocks, fine_from);
     const float step = int8_step(largest);
     const float unit = is_fine ? step / kInt8Fine : step;
     roundings[b - first] = {step, unit, unit > 0 ? 1 / unit : 0, is_fine};
@@ -107,7 +108,8 @@ void quantise_in_groups(const float* row, std::int64_t n, const Int8Format& form
   std::int64_t at = rows.at(to, 0);  // of the block's first group
   for (std::int64_t b = 0; b < padded_blocks; ++b, at += kPerBlock * kTile) {
     if (b % kBlocks == 0) {
-      block_roundings(row, b, std::min(b + kBlocks, padded_blocks), n_blocks, sum, roundings);
+      block_roundings(row, b, std::min(b + kBlocks, padded_blocks), n_blocks, sum, rows.fine_from,
+                      roundings);
     }
     const BlockRounding& rounding = roundings[b % kBlocks];
     Integers values{_mm512_setzero_si512(), _mm512_setzero_si512()};
