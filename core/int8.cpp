@@ -9,6 +9,7 @@ namespace qwen {
 namespace {
 
 constexpr float kTooSmall = 0x1p-100f;
+constexpr float kTooLarge = 0x1p110f;  // the product of a step, a scale and an integer is a number
 
 // Infinite or not-a-number if a value is: their bits are larger than those of all numbers.
 float largest_magnitude(const float* values) {
@@ -22,7 +23,7 @@ float largest_magnitude(const float* values) {
 }  // namespace
 
 float int8_step(float largest) {
-  if (!std::isfinite(largest)) return std::numeric_limits<float>::quiet_NaN();
+  if (!(largest < kTooLarge)) return std::numeric_limits<float>::quiet_NaN();
   if (largest < kTooSmall) return 0;
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(largest / 127);
   return std::bit_cast<float>((bits + 0x7fffu) & ~0x7fffu);

@@ -24,14 +24,14 @@ inline constexpr int kInt8Fine = 128;
 
 // How the values of one block are rounded: to the nearest multiple of `unit`, ties to even.
 struct Int8Rounding {
-  // 0: all values are below 2^-100 and become 0. Not-a-number: one of them is infinite or
-  // not-a-number, and all become not-a-number.
+  // 0: all values are below 2^-100 and become 0. Not-a-number: one of them is not below 2^110, and
+  // all become not-a-number.
   float step = 0;
   bool fine = false;
   float unit() const { return fine ? step / kInt8Fine : step; }
 };
 
-// The step of a block whose largest magnitude is `largest`; infinite or not-a-number if a value is.
+// The step of a block whose largest magnitude is `largest`: infinite or not-a-number if a value is.
 float int8_step(float largest);
 // Whether that block is rounded finely; `sum` is that of all n_blocks largest magnitudes, added in
 // order.

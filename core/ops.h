@@ -53,6 +53,8 @@ struct Gemm {
   Tensor out;     // (n_tokens, out_dim) F32
   Tensor x;       // (n_tokens, in_dim) F32
   Tensor weight;  // (out_dim, in_dim) weight
+  // Its output is the logits: a path that rounds x does so more finely here.
+  bool is_head = false;
   Operands io();
 };
 

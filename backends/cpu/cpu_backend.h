@@ -1,6 +1,6 @@
-// The CPU backend: FP32 arithmetic, run-time choice of instruction set, threads over output rows or
-// (sequence, head) pairs, never over a sum: any number of threads gives the same bits. Weights stay
-// in their file format and are decoded on the fly.
+// The CPU backend: FP32 arithmetic, or 8-bit activations in products of quantised weights; run-time
+// choice of instruction set; threads over output rows or (sequence, head) pairs, never over a sum:
+// any number of threads gives the same bits. Weights stay in their file format.
 #pragma once
 
 #include <vector>

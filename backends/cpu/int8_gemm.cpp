@@ -18,16 +18,12 @@ using cpu::Int8Rows;
 // and 276 / 218 / 241; 16 tokens 1789 / 1733 / 1609 and 528 / 387 / 433.
 constexpr std::int64_t kFromTokens = 4;
 
-// Most error is that of a few blocks. In a head, whose rows are by far more than its columns, it
-// goes straight into the logits, and all blocks are fine: it is one row of x for a whole prompt,
-// and otherwise waits for memory.
+// Most error is that of a few blocks. In a head it goes straight into the logits, and all blocks
+// are fine: it is one row of x for a whole prompt, and otherwise waits for memory.
 constexpr double kFineFrom = 1.5;
 constexpr double kFineFromOfHead = 0x1p-20;
-constexpr std::int64_t kHeadRows = 32;  // per column
 
-double fine_from(const Gemm& op) {
-  return op.weight.shape[0] >= kHeadRows * op.weight.cols() ? kFineFromOfHead : kFineFrom;
-}
+double fine_from(const Gemm& op) { return op.is_head ? kFineFromOfHead : kFineFrom; }
 
 // Panels that a pass over the tokens uses: x is then read from the last-level cache once for 64
 // rows.

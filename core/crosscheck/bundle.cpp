@@ -8,6 +8,7 @@
 #include "core/crosscheck/placed_op.h"
 #include "core/crosscheck/rounded.h"
 #include "core/error.h"
+#include "core/int8.h"
 
 namespace qwen::crosscheck {
 namespace {
@@ -65,6 +66,9 @@ void check(const Bundle& bundle) {
         {c.input_unit, c.weight_unit, c.probability_unit, c.input_step, c.probability_step});
     require(std::min({c.sum_depth, c.value_sum_depth, c.sum_block}) >= 0 && least >= 0,
             "a contract is negative");
+    const auto* gemm = std::get_if<Gemm>(&op);
+    require(c.int8_fine_from == 0 || (gemm != nullptr && gemm->x.cols() % kInt8Block == 0),
+            "a contract rounds what cannot be rounded to integers");
   }
   const std::vector<Tensor> outputs = written(op);
   const bool fits = std::equal(

@@ -17,7 +17,8 @@ constexpr int kProgramRuns = 3;
 constexpr std::string_view kDiffers = "differs from its ops";
 
 bool is_fine(const Contract& c) {
-  return std::max({c.input_unit, c.weight_unit, c.probability_unit}) < kFineUnit;
+  return std::max({c.input_unit, c.weight_unit, c.probability_unit}) < kFineUnit &&
+         c.int8_fine_from == 0;
 }
 
 Plan part(const Plan& plan, const FusedRun& run) {

@@ -152,7 +152,7 @@ def rounded_to_int8(x, fine_from):
     largest = np.abs(blocks).max(axis=2)
     step = (largest / np.float32(127)).view(np.uint32)
     step = ((step + 0x7FFF) & ~np.uint32(0x7FFF)).view(np.float32)
-    step = np.where(largest < 2.0**-100, np.float32(0), np.where(np.isfinite(largest), step, np.float32(np.nan)))
+    step = np.where(largest < 2.0**-100, np.float32(0), np.where(largest < 2.0**110, step, np.float32(np.nan)))
     sums = np.cumsum(largest, axis=1, dtype=np.float64)[:, -1:]
     unit = np.where(largest.astype(np.float64) * largest.shape[1] > fine_from * sums, step / np.float32(128), step)
     per_value = np.where(unit == 0, np.float32(0), 1 / unit)

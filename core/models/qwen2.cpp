@@ -307,7 +307,7 @@ Tensor Qwen2::forward(Backend& be, const Step& step, const KvCache& kv, Arena& a
   if (n_rows == 0) return logits;
   be(TakeRows{last, x, step.rows}, {"take_rows"});
   be(RmsNorm{normed, last, output_norm_, eps_}, {"final_norm"});
-  be(Gemm{logits, normed, head_}, {"logits"});
+  be(Gemm{.out = logits, .x = normed, .weight = head_, .is_head = true}, {"logits"});
   return logits;
 }
 

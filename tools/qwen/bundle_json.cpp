@@ -12,6 +12,7 @@ using crosscheck::Divergence;
 
 Json fields_json(const Op& op) {
   if (const auto* norm = std::get_if<RmsNorm>(&op)) return {{"eps", norm->eps}};
+  if (const auto* gemm = std::get_if<Gemm>(&op)) return {{"is_head", gemm->is_head}};
   if (const auto* a = std::get_if<Attention>(&op)) {
     return {{"scale", a->scale}, {"decode", a->decode}};
   }
@@ -20,6 +21,8 @@ Json fields_json(const Op& op) {
 
 void read_fields(const Json& fields, Op& op) {
   if (auto* norm = std::get_if<RmsNorm>(&op)) norm->eps = fields.at("eps");
+  // Bundles of earlier versions have neither this nor the last two of a contract.
+  if (auto* gemm = std::get_if<Gemm>(&op)) gemm->is_head = fields.value("is_head", false);
   if (auto* a = std::get_if<Attention>(&op)) {
     a->scale = fields.at("scale");
     a->decode = fields.at("decode");
@@ -66,8 +69,8 @@ Contract read_contract(const Json& json) {
           .probability_unit = json.at("probability_unit"),
           .input_step = json.at("input_step"),
           .probability_step = json.at("probability_step"),
-          .separate_minima = json.at("separate_minima"),
-          .int8_fine_from = json.at("int8_fine_from")};
+          .separate_minima = json.value("separate_minima", false),
+          .int8_fine_from = json.value("int8_fine_from", 0.0)};
 }
 
 Json kept_divergence_json(const Divergence& d) {
