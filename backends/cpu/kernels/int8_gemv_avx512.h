@@ -10,8 +10,6 @@
 
 namespace qwen::cpu {
 
-struct Vnni;  // names copies of templates that are compiled for it (simd.h says why)
-
 // One row of the weight as units of levels and scales; calls f(unit, group of the row).
 template <class Block, class F>
 void visit_units(const std::byte* row, std::int64_t n_cols, F f) {
@@ -24,8 +22,8 @@ void visit_units(const std::byte* row, std::int64_t n_cols, F f) {
     f(block, u * kGroups);
   }
   if (whole * L::kElements < n_cols) {  // half of a pair
-    const Block pair[2] = {*block, {}};
-    f(pair, whole * kGroups);
+    Block pair[2];
+    f(unit_of_row<Block>(row, whole, n_cols, pair), whole * kGroups);
   }
 }
 
@@ -75,19 +73,14 @@ void gemv_rows(const Int8GemvArgs& g, std::int64_t first_token) {
       const std::int32_t* const listed = g.x.listed + token * (n_cols / kInt8Block);
       for (std::int32_t k = 0; k < g.x.n_listed[token]; ++k) {
         const int group = listed[k];
-        const auto* block = reinterpret_cast<const Block*>(row) + group / kGroups * L::kBlocks;
         Block pair[2];
-        if (L::kBlocks == 2 && 64 * group + 32 == g.n_cols) {  // half of a pair
-          pair[0] = *block;
-          pair[1] = {};
-          block = pair;
-        }
+        const Block* const unit = unit_of_row<Block>(row, group / kGroups, g.n_cols, pair);
         const std::int64_t place = t * n_cols + 64 * group;
         const __m512i begin =
             L::kHasMin ? _mm512_setzero_si512() : _mm512_loadu_si512(fine_sums + place);
-        const __m512i dot = _mm512_dpbusd_epi32(begin, L::levels(block, group % kGroups),
+        const __m512i dot = _mm512_dpbusd_epi32(begin, L::levels(unit, group % kGroups),
                                                 _mm512_loadu_si512(fine + place));
-        const __m512 scale = _mm512_permutexvar_ps(scale_lanes(group % kGroups), L::scales(block));
+        const __m512 scale = _mm512_permutexvar_ps(scale_lanes(group % kGroups), L::scales(unit));
         const __m512 factor = _mm512_mul_ps(scale, _mm512_mul_ps(_mm512_loadu_ps(steps + place / 4),
                                                                  _mm512_set1_ps(1.0f / kInt8Fine)));
         total[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), factor, total[t]);

@@ -13,8 +13,6 @@
 
 namespace qwen::cpu {
 
-struct Vnni;  // names copies of templates that are compiled for it (simd.h says why)
-
 // What a panel holds of kSub columns.
 template <int kSub, bool kHasMin>
 struct PanelPart {
@@ -32,23 +30,16 @@ void pack(const std::byte* rows, std::size_t row_bytes, std::int64_t n_rows, std
   constexpr int kParts = L::kElements / L::kSub;  // of a unit
   for (std::int64_t first = 0; first < n_cols; first += L::kElements) {
     Part* const parts = reinterpret_cast<Part*>(panel) + first / L::kSub;
-    const bool is_half = first + L::kElements > n_cols;
-    const auto padded = [&](const Block* b, Block(&pair)[2]) {
-      if (!is_half) return b;
-      pair[0] = *b;
-      pair[1] = {};
-      return static_cast<const Block*>(pair);
-    };
-    const auto block_of = [&](std::int64_t r) {
-      const std::byte* const row = rows + static_cast<std::size_t>(r) * row_bytes;
-      return reinterpret_cast<const Block*>(row) + first / L::kElements * L::kBlocks;
+    const auto unit_of = [&](std::int64_t r, Block(&pair)[2]) {
+      return unit_of_row<Block>(rows + static_cast<std::size_t>(r) * row_bytes,
+                                first / L::kElements, n_cols, pair);
     };
     for (std::int64_t r = 0; r < Int8Format::kPanelRows; ++r) {
       alignas(64) float scales[16] = {};
       alignas(64) float mins[16] = {};
       if (r < n_rows) {
         Block pair[2];
-        const Block* const unit = padded(block_of(r), pair);
+        const Block* const unit = unit_of(r, pair);
         _mm512_store_ps(scales, L::scales(unit));
         if constexpr (L::kHasMin) _mm512_store_ps(mins, L::mins(unit));
       }
@@ -63,7 +54,7 @@ void pack(const std::byte* rows, std::size_t row_bytes, std::int64_t n_rows, std
 #pragma GCC unroll 16
       for (std::int64_t r = 0; r < Int8Format::kPanelRows; ++r) {
         Block pair[2];
-        const Block* const unit = padded(block_of(std::min(r, n_rows - 1)), pair);
+        const Block* const unit = unit_of(std::min(r, n_rows - 1), pair);
         levels[r] = L::levels(unit, g);
       }
       transpose_16x16<Vnni>(levels);

@@ -12,8 +12,22 @@
 
 namespace qwen::cpu {
 
+struct Vnni;  // names copies of templates that are compiled for it (simd.h says why)
+
 template <class Block>
 struct Levels;
+
+// Unit `u` of a row. Half of a pair is completed with a block of zeros, in `copy`.
+template <class Block>
+inline const Block* unit_of_row(const std::byte* row, std::int64_t u, std::int64_t n_cols,
+                                Block (&copy)[2]) {
+  using L = Levels<Block>;
+  const auto* block = reinterpret_cast<const Block*>(row) + u * L::kBlocks;
+  if ((u + 1) * L::kElements <= n_cols) return block;
+  copy[0] = *block;
+  copy[1] = {};
+  return copy;
+}
 
 // For each of 16 lanes, which hold four elements each, the index of its scale among those of the
 // unit, `sub` elements per scale, from element `first` on.
