@@ -6,11 +6,11 @@
 #include <utility>
 
 #include "core/int8.h"
+#include "core/rounding.h"
 
 namespace qwen::crosscheck {
 namespace {
 
-constexpr double kUnit = 0x1p-24;              // unit roundoff of FP32
 const double kDeviation = 1 / std::sqrt(3.0);  // of what is uniform in [-1, 1]
 
 // Random signs, one bit each. A variable of a loop's own: it goes through more numbers than all
