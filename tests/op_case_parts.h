@@ -19,6 +19,7 @@ std::string type_name(DType dtype);
 
 struct GemmShape {
   std::int64_t tokens, rows, cols;
+  bool is_head = false;
 };
 OpCase gemm_case(DType dtype, const GemmShape& shape);
 

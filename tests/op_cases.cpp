@@ -82,6 +82,8 @@ void add_gemm_cases(std::vector<OpCase>& cases) {
           GemmShape{16, 59, 256}, GemmShape{17, 61, 768}, GemmShape{37, 130, 1280}}) {
       cases.push_back(gemm_case(dtype, s));
     }
+    cases.push_back(gemm_case(dtype, {.tokens = 3, .rows = 59, .cols = 768, .is_head = true}));
+    cases.push_back(gemm_case(dtype, {.tokens = 5, .rows = 59, .cols = 256, .is_head = true}));
   }
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
     for (const GemmShape s : {GemmShape{1, 5, 37}, GemmShape{4, 19, 71}, GemmShape{33, 15, 1},
@@ -273,11 +275,11 @@ Tensor output(GuardedMemory& m, std::initializer_list<std::int64_t> dims) {
 std::string type_name(DType dtype) { return std::string(info(dtype).name); }
 
 OpCase gemm_case(DType dtype, const GemmShape& s) {
-  return {"Gemm_" + type_name(dtype) + "_" + std::to_string(s.tokens) + "x" +
-              std::to_string(s.rows) + "x" + std::to_string(s.cols),
+  return {(s.is_head ? "Gemm_head_" : "Gemm_") + type_name(dtype) + "_" + std::to_string(s.tokens) +
+              "x" + std::to_string(s.rows) + "x" + std::to_string(s.cols),
           [dtype, s](GuardedMemory& m, Random& r) -> Op {
             return Gemm{output(m, {s.tokens, s.rows}), floats(m, r, {s.tokens, s.cols}, 3),
-                        weights(m, r, dtype, s.rows, s.cols)};
+                        weights(m, r, dtype, s.rows, s.cols), s.is_head};
           }};
 }
 

@@ -44,7 +44,7 @@ class Backends {
     for (const std::string_view isa : CpuBackend::usable_isas()) {
       for (const bool exact : {false, true}) {
         const std::string name = std::string(isa) + (exact ? "_exact" : "");
-        for (const int threads : {1, 2, 3}) {
+        for (const int threads : {1, 2, 3, 4}) {
           make(name + (threads > 1 ? "_" + std::to_string(threads) : ""), "cpu",
                {.threads = threads, .isa = std::string(isa), .exact = exact});
         }
@@ -172,7 +172,8 @@ TEST_P(OpTest, GivesTheSameBitsAgain) {
   for (const std::string& name : backends->names()) {
     const ReadOp one = run(name, input);
     const std::vector<std::string> others =
-        backends->device() == "cuda" ? std::vector{name} : std::vector{name + "_2", name + "_3"};
+        backends->device() == "cuda" ? std::vector{name}
+                                     : std::vector{name + "_2", name + "_3", name + "_4"};
     for (const std::string& other : others) {
       SCOPED_TRACE(other);
       expect_equal(run(other, input).outputs(), one.outputs());

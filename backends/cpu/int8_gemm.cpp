@@ -50,11 +50,10 @@ class Carver {
   std::size_t used_ = 0;
 };
 
-Int8Rows carve_rows(Carver& carver, double fine_from, std::int64_t n_rows, std::int64_t n_cols,
-                    std::int64_t group, std::int64_t tile) {
+Int8Rows carve_rows(Carver& carver, std::int64_t n_rows, std::int64_t n_cols, std::int64_t group,
+                    std::int64_t tile) {
   const std::int64_t n = (n_rows + tile - 1) / tile * tile * padded(n_cols);
   Int8Rows rows{};
-  rows.fine_from = fine_from;
   rows.n_cols = padded(n_cols);
   rows.group = group;
   rows.tile = tile;
@@ -96,9 +95,11 @@ void CpuBackend::int8_gemm(const Gemm& op, const Int8Format& format) {
   const std::int64_t group = panels ? format.sub : 4;
   const std::int64_t tile = panels ? Int8Format::kPanelTokens : 1;
   Carver counter(nullptr);
-  carve_rows(counter, 0, n_tokens, n_cols, group, tile);
+  carve_rows(counter, n_tokens, n_cols, group, tile);
   Carver carver(reinterpret_cast<std::byte*>(shared_scratch(floats(counter.used()))));
-  const Int8Rows rows = carve_rows(carver, fine_from(op), n_tokens, n_cols, group, tile);
+  Int8Rows rows = carve_rows(carver, n_tokens, n_cols, group, tile);
+  rows.fine_from = fine_from(op);
+  rows.mostly_fine = op.is_head;
   pool_.chunks(n_tokens, panels ? 4 : n_tokens, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t t = begin; t < end; ++t) {
       kernels_->int8->quantise(op.x.f32() + t * n_cols, n_cols, format, rows, t);

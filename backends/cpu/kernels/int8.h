@@ -18,15 +18,17 @@ namespace qwen::cpu {
 // (n_rows / tile, n_groups, tile, group).
 struct Int8Rows {
   double fine_from;     // core/int8.h
+  bool mostly_fine;     // products of few rows had better not look for the fine blocks
   std::int64_t n_cols;  // a multiple of kUnit; columns past the row's own are 0
   std::int64_t group;   // 4, 16 or 32 columns
   std::int64_t tile;    // 1 for group 4, else Int8Format::kPanelTokens
   std::int8_t* coarse;
-  std::int8_t* fine;  // only in blocks (group 4: units) that are listed
+  std::int8_t* fine;  // group 4: 0 in blocks that are not listed; else undefined there
   // One per group: the step of its block. fine / 128 is not in it.
   float* steps;
-  // One per group. For levels with an offset, int32: - offset * sum of the group's integers, where
-  // a sum of products begins. For formats with a minimum: the sum of the group's values, F32.
+  // For levels with an offset, one per group, int32: - offset * sum of the group's integers, where
+  // a sum of products begins. For formats with a minimum, F32: the sum of the values of each group,
+  // in groups of 4 (n_rows, n_cols / kInt8Block): of each block.
   std::byte* sums;
   std::byte* fine_sums;  // as `sums`, of plane `fine`; formats with a minimum have all in `sums`
   // (n_rows, n_cols / kInt8Block): the blocks (group 4: units) with a fine plane, and how many.

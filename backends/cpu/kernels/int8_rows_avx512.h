@@ -140,7 +140,8 @@ void quantise_in_groups(const float* row, std::int64_t n, const Int8Format& form
       store_bytes(lower.high, rows.fine + high);
     }
     if (format.has_min) {
-      store_sums<kGroup>(values, rounding.unit, rows.sums, at);
+      constexpr int kOf = kGroup == 4 ? kInt8Block : kGroup;
+      store_sums<kOf>(values, rounding.unit, rows.sums, kGroup == 4 ? to * padded_blocks + b : at);
       continue;
     }
     store_sums<kGroup>(upper, -format.offset, rows.sums, at);

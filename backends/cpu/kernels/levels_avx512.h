@@ -1,11 +1,13 @@
 // Quantised blocks as unsigned bytes and their scales, in units that fill 512-bit registers.
 //
 // A unit is what one set of scales is read for: two blocks of 32, or one of 256. Group g of a unit
-// is its elements [64 g, 64 g + 64). levels() adds kOffset to the levels of core/blocks.h.
+// is its elements [64 g, 64 g + 64). levels() adds kOffset to the levels of core/blocks.h; lanes of
+// mins() that the unit has none for are finite if those that it has are.
 #pragma once
 
 #include <immintrin.h>
 
+#include <cstddef>
 #include <cstring>
 
 #include "backends/cpu/kernels/unpack.h"
@@ -120,8 +122,24 @@ template <class Block>
 struct LevelsWithMin : LevelsOfPair<Block> {
   static constexpr bool kHasMin = true;
   static constexpr int kOffset = 0;
+  static __m512 scales(const Block* b) {
+    return _mm512_zextps128_ps512(_mm_permute_ps(scales_and_minima(b), 0b10'00));
+  }
   static __m512 mins(const Block* b) {
-    return _mm512_sub_ps(_mm512_setzero_ps(), two_halves(b[0].m, b[1].m));
+    const __m128 minima = _mm_permute_ps(scales_and_minima(b), 0b11'01);
+    return _mm512_zextps128_ps512(_mm_xor_ps(minima, _mm_set1_ps(-0.0f)));
+  }
+
+ private:
+  // Those of the first block, then those of the second.
+  static __m128 scales_and_minima(const Block* b) {
+    static_assert(offsetof(Block, d) == 0 && offsetof(Block, m) == 2);
+    std::uint32_t first;
+    std::uint32_t second;
+    std::memcpy(&first, b, 4);
+    std::memcpy(&second, b + 1, 4);
+    return _mm_cvtph_ps(
+        _mm_cvtsi64_si128(static_cast<long long>(first | std::uint64_t{second} << 32)));
   }
 };
 
@@ -165,7 +183,7 @@ struct LevelsOfK {
     const __m128i bytes =
         _mm_cvtsi64_si128(static_cast<long long>(low | std::uint64_t{high} << 32));
     const __m256 integers = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
-    return _mm512_castps256_ps512(_mm256_mul_ps(integers, _mm256_set1_ps(_cvtsh_ss(factor))));
+    return _mm512_zextps256_ps512(_mm256_mul_ps(integers, _mm256_set1_ps(_cvtsh_ss(factor))));
   }
 };
 
