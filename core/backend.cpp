@@ -8,7 +8,7 @@ namespace {
 class Replay : public Program {
  public:
   Replay(Backend& backend, Plan plan) : backend_(backend), plan_(std::move(plan)) {}
-  void run() override { backend_.replay(plan_); }
+  void run() override { backend_.execute(plan_); }
 
  private:
   Backend& backend_;

@@ -28,7 +28,7 @@ class ObservedTest : public ::testing::TestWithParam<std::string> {};
 TEST_P(ObservedTest, ShadowLeavesTheBitsAsTheyAre) {
   const std::string why = qwen::testing::why_skipped(GetParam());
   if (!why.empty()) GTEST_SKIP() << why;
-  const auto path = make_backend(GetParam(), {.threads = GetParam() == "cpu" ? 1 : 0,
+  const auto path = make_backend(GetParam(), {.threads = GetParam() == "cpu" ? 3 : 0,
                                               .cuda = {.level = CudaOptions::Level::kEager}});
   ReferenceBackend reference;
   const PlacedModel on_path(tiny_models().front(), *path);

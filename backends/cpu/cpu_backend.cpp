@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <exception>
 #include <functional>
+#include <limits>
 #include <mutex>
 
 #include "core/error.h"
 #include "core/kv_layout.h"
+#include "core/sampler.h"
 
 namespace qwen {
 namespace {
@@ -183,6 +186,45 @@ void CpuBackend::run(const SiluMul& op) {
     kernels_->silu_mul(op.gate.f32() + begin, op.up.f32() + begin, end - begin,
                        op.out.f32() + begin);
   });
+}
+
+// All threads look for the likeliest token. Other choices are the reference's.
+void CpuBackend::run(const Sample& op) {
+  for (std::int64_t i = 0; i < op.logits.rows(); ++i) {
+    const auto of_row = [i](const Tensor& t) { return t.slice(i, i + 1); };
+    const std::int32_t seq = op.seq.i32()[i];
+    SampleParams params;
+    std::memcpy(&params, op.params.row(seq), sizeof params);
+    if (params.temp != 0 || params.repeat_penalty != 1) {
+      ReferenceBackend::run(Sample{of_row(op.out), of_row(op.logit), op.seen, of_row(op.logits),
+                                   of_row(op.seq), of_row(op.pos), op.params});
+      continue;
+    }
+    const std::span<const float> logits(of_row(op.logits).f32(), op.logits.cols());
+    const std::int32_t id = likeliest(logits);
+    op.out.i32()[i] = id;
+    op.logit.f32()[i] = logits[id];
+    op.seen.as<std::int8_t>()[seq * op.logits.cols() + id] = 1;
+  }
+}
+
+std::int32_t CpuBackend::likeliest(std::span<const float> logits) {
+  const auto n = static_cast<std::int64_t>(logits.size());
+  std::vector<std::int64_t> best((n + kSerialElements - 1) / kSerialElements);  // of each chunk
+  pool_.chunks(n, kSerialElements, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t c = begin; c < end; c += kSerialElements) {
+      best[c / kSerialElements] =
+          c + kernels_->first_largest(logits.data() + c, std::min(kSerialElements, end - c));
+    }
+  });
+  std::int64_t first = 0;
+  float largest = -std::numeric_limits<float>::infinity();
+  for (const std::int64_t i : best) {
+    if (!(logits[i] > largest)) continue;
+    largest = logits[i];
+    first = i;
+  }
+  return static_cast<std::int32_t>(first);
 }
 
 void CpuBackend::run(const Add& op) {

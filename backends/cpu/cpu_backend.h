@@ -3,6 +3,7 @@
 // any number of threads gives the same bits. Weights stay in their file format.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "backends/cpu/kernels/kernels.h"
@@ -13,7 +14,6 @@ namespace qwen {
 
 namespace cpu {
 struct Int8Format;
-struct Int8Rows;
 }  // namespace cpu
 
 // How products with quantised weights take their activations.
@@ -31,6 +31,9 @@ class CpuBackend : public ReferenceBackend {
   std::string_view name() const override { return "cpu"; }
   std::string description() const override;
   Contract contract(const Op& op) const override;
+  // Products of the same x, where all are taken in FP32 or all in integers. Their bits are those
+  // that they have one by one.
+  std::vector<FusedRun> fused_runs(const Plan& plan) const override;
   int threads() const { return pool_.threads(); }
   void parallel_for(std::int64_t n, std::int64_t grain,
                     const std::function<void(std::int64_t, std::int64_t)>& f) override;
@@ -39,7 +42,7 @@ class CpuBackend : public ReferenceBackend {
   static std::vector<std::string_view> usable_isas();
 
  protected:
-  using ReferenceBackend::run;  // Sample, TakeRows: nothing to gain
+  using ReferenceBackend::run;  // TakeRows, Advance: nothing to gain
   void run(const Embed& op) override;
   void run(const RmsNorm& op) override;
   void run(const Gemm& op) override;
@@ -49,20 +52,31 @@ class CpuBackend : public ReferenceBackend {
   void run(const Attention& op) override;
   void run(const SiluMul& op) override;
   void run(const Add& op) override;
+  void run(const Sample& op) override;
+  void execute_unobserved(const Plan& plan) override;
 
  private:
   struct AttentionBlock;
+  struct Int8Product;
+  // Of the same x: one job.
+  using Products = std::span<const Gemm>;
 
   static bool uses_panels(const Gemm& op);
+  bool go_together(const Node& a, const Node& b) const;
+  void multiply(Products ops);
   // Null: the product is taken in FP32.
   const cpu::Int8Format* int8_format(const Gemm& op) const;
   static Contract int8_contract(const Gemm& op, const cpu::Int8Format& format);
-  void int8_gemm(const Gemm& op, const cpu::Int8Format& format);
-  void int8_panels(const Gemm& op, const cpu::Int8Format& format, const cpu::Int8Rows& rows);
-  void gemv(const Gemm& op);
-  // Weight rows per claimed chunk of a product that streams them.
-  std::int64_t streamed_rows(const Tensor& weight) const;
-  void gemm(const Gemm& op);
+  void int8_gemm(Products ops);
+  // Rounds their x, once for all that take it alike.
+  std::vector<Int8Product> rounded(Products ops, bool panels);
+  void int8_panels(const std::vector<Int8Product>& products);
+  void gemv(Products ops);
+  // The weights' rows, in chunks for products that stream them.
+  std::vector<cpu::ThreadPool::Range> streamed(Products ops) const;
+  void gemm(Products ops);
+  // The first of the largest that is a number; 0 if there is none above -infinity.
+  std::int32_t likeliest(std::span<const float> logits);
   void attend(const Attention& op, const AttentionBlock& block, std::int64_t kv_head,
               float* scratch);
   // Makes the scratch of every thread at least `floats` long, before a job that uses it: a job must

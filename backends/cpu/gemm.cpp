@@ -26,41 +26,88 @@ constexpr std::int64_t kPanelCols = 512;
 
 }  // namespace
 
+using cpu::ThreadPool;
+
 bool CpuBackend::uses_panels(const Gemm& op) { return op.x.rows() >= kPanelTokens; }
 
-void CpuBackend::run(const Gemm& op) {
-  if (const cpu::Int8Format* format = int8_format(op)) {
-    int8_gemm(op, *format);
-  } else if (uses_panels(op)) {
-    gemm(op);
+bool CpuBackend::go_together(const Node& a, const Node& b) const {
+  const auto* const first = std::get_if<Gemm>(&a.op);
+  const auto* const second = std::get_if<Gemm>(&b.op);
+  if (first == nullptr || second == nullptr) return false;
+  return first->x.data == second->x.data && first->x.shape == second->x.shape &&
+         first->out.data != first->x.data &&
+         (int8_format(*first) == nullptr) == (int8_format(*second) == nullptr);
+}
+
+std::vector<FusedRun> CpuBackend::fused_runs(const Plan& plan) const {
+  std::vector<FusedRun> runs;
+  for (std::size_t first = 0, past = 1; first < plan.size(); first = past++) {
+    while (past < plan.size() && go_together(plan[past - 1], plan[past])) ++past;
+    if (past - first > 1) runs.push_back({.first = first, .count = past - first});
+  }
+  return runs;
+}
+
+void CpuBackend::execute_unobserved(const Plan& plan) {
+  std::size_t next = 0;
+  const auto run_single = [&](std::size_t until) {
+    for (; next < until; ++next) (*this)(plan[next].op, plan[next].tap);
+  };
+  std::vector<Gemm> products;
+  for (const FusedRun& run : fused_runs(plan)) {
+    run_single(run.first);
+    products.clear();
+    for (; next < run.first + run.count; ++next) {
+      validate(plan[next].op);
+      products.push_back(std::get<Gemm>(plan[next].op));
+    }
+    multiply(products);
+  }
+  run_single(plan.size());
+}
+
+void CpuBackend::run(const Gemm& op) { multiply({&op, 1}); }
+
+void CpuBackend::multiply(Products ops) {
+  if (int8_format(ops.front()) != nullptr) {
+    int8_gemm(ops);
+  } else if (uses_panels(ops.front())) {
+    gemm(ops);
   } else {
-    gemv(op);
+    gemv(ops);
   }
 }
 
-std::int64_t CpuBackend::streamed_rows(const Tensor& weight) const {
-  const std::int64_t of_bytes = kChunkBytes / static_cast<std::int64_t>(weight.row_bytes());
-  const std::int64_t of_threads = weight.shape[0] / (kChunksPerThread * threads());
-  return (std::min(of_bytes, of_threads) + kRowsPerLine) / kRowsPerLine * kRowsPerLine;
+std::vector<ThreadPool::Range> CpuBackend::streamed(Products ops) const {
+  std::vector<ThreadPool::Range> ranges;
+  for (const Gemm& op : ops) {
+    const std::int64_t n_rows = op.weight.shape[0];
+    const std::int64_t of_bytes = kChunkBytes / static_cast<std::int64_t>(op.weight.row_bytes());
+    const std::int64_t of_threads = n_rows / (kChunksPerThread * threads());
+    const std::int64_t rows = std::min(of_bytes, of_threads);
+    ranges.push_back({n_rows, (rows + kRowsPerLine) / kRowsPerLine * kRowsPerLine});
+  }
+  return ranges;
 }
 
-void CpuBackend::gemv(const Gemm& op) {
-  const auto kernel = kernels_->gemv[static_cast<std::size_t>(op.weight.dtype)];
-  const std::int64_t n_cols = op.x.cols();
-  const std::int64_t grain = streamed_rows(op.weight);
-  pool_.chunks(op.out.cols(), grain, [&](std::int64_t begin, std::int64_t end, int) {
-    kernel({op.weight.data, op.weight.row_bytes(), begin, end, n_cols, op.x.f32(), n_cols,
-            op.x.rows(), op.out.f32(), op.out.cols()});
-  });
+void CpuBackend::gemv(Products ops) {
+  const Tensor& x = ops.front().x;
+  const auto rows = [&](std::size_t i, std::int64_t begin, std::int64_t end, int) {
+    const Gemm& op = ops[i];
+    kernels_->gemv[static_cast<std::size_t>(op.weight.dtype)](
+        {op.weight.data, op.weight.row_bytes(), begin, end, x.cols(), x.f32(), x.cols(), x.rows(),
+         op.out.f32(), op.out.cols()});
+  };
+  pool_.chunks(streamed(ops), rows);
 }
 
-// Lanes are tokens: x is transposed once per product into blocks of 2 vectors of tokens; the
-// weights are decoded as they lie, row by row, and broadcast. Sums over columns are taken in order,
-// panel by panel, so the bits depend neither on the threads nor on the other tokens.
-void CpuBackend::gemm(const Gemm& op) {
-  const std::int64_t n_tokens = op.x.rows();
-  const std::int64_t n_cols = op.x.cols();
-  const std::int64_t n_out = op.out.cols();
+// Lanes are tokens: x is transposed once into blocks of 2 vectors of tokens; the weights are
+// decoded as they lie, row by row, and broadcast. Sums over columns are taken in order, panel by
+// panel, so the bits depend neither on the threads nor on the other tokens.
+void CpuBackend::gemm(Products ops) {
+  const Tensor& x = ops.front().x;
+  const std::int64_t n_tokens = x.rows();
+  const std::int64_t n_cols = x.cols();
   const std::int64_t block = 2 * kernels_->lanes;  // tokens per block
   const std::int64_t n_blocks = (n_tokens + block - 1) / block;
   const std::int64_t padded = n_blocks * block;
@@ -70,36 +117,38 @@ void CpuBackend::gemm(const Gemm& op) {
   pool_.chunks(n_blocks, 1, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t b = begin; b < end; ++b) {
       const std::int64_t rows = std::min(block, n_tokens - b * block);
-      kernels_->transpose(op.x.f32() + b * block * n_cols, n_cols, packed + b * block * n_cols,
-                          block, rows, n_cols);
+      kernels_->transpose(x.f32() + b * block * n_cols, n_cols, packed + b * block * n_cols, block,
+                          rows, n_cols);
     }
   });
 
-  const auto decode = kernels_->decode[static_cast<std::size_t>(op.weight.dtype)];
   const std::int64_t panel_rows = 4 * kernels_->tile_rows;
   reserve_scratch(static_cast<std::size_t>(panel_rows * (kPanelCols + padded)));
-  pool_.chunks(n_out, panel_rows, [&](std::int64_t begin, std::int64_t end, int thread) {
-    float* weights = scratch(thread);
-    float* sums = weights + panel_rows * kPanelCols;  // (rows, padded)
-    for (std::int64_t first = begin; first < end; first += panel_rows) {
-      const std::int64_t rows = std::min(panel_rows, end - first);
-      for (std::int64_t c = 0; c < n_cols; c += kPanelCols) {
-        const std::int64_t cols = std::min(kPanelCols, n_cols - c);
-        const std::size_t skip = bytes_of(op.weight.dtype, c);
-        for (std::int64_t r = 0; r < rows; ++r) {
-          decode(op.weight.row(first + r) + skip, cols, weights + r * kPanelCols);
-        }
-        for (std::int64_t b = 0; b < n_blocks; ++b) {
-          // The last block may need only its first vector.
-          const std::int64_t width =
-              n_tokens - b * block <= kernels_->lanes ? kernels_->lanes : block;
-          kernels_->matmul({weights, kPanelCols, packed + (b * n_cols + c) * block, block,
-                            sums + b * block, padded, rows, width, cols, c > 0});
-        }
+  const auto panel = [&](std::size_t i, std::int64_t begin, std::int64_t end, int thread) {
+    const Gemm& op = ops[i];
+    const auto decode = kernels_->decode[static_cast<std::size_t>(op.weight.dtype)];
+    const std::int64_t rows = end - begin;
+    float* const weights = scratch(thread);
+    float* const sums = weights + panel_rows * kPanelCols;  // (rows, padded)
+    for (std::int64_t c = 0; c < n_cols; c += kPanelCols) {
+      const std::int64_t cols = std::min(kPanelCols, n_cols - c);
+      const std::size_t skip = bytes_of(op.weight.dtype, c);
+      for (std::int64_t r = 0; r < rows; ++r) {
+        decode(op.weight.row(begin + r) + skip, cols, weights + r * kPanelCols);
       }
-      kernels_->transpose(sums, padded, op.out.f32() + first, n_out, rows, n_tokens);
+      for (std::int64_t b = 0; b < n_blocks; ++b) {
+        // The last block may need only its first vector.
+        const std::int64_t width =
+            n_tokens - b * block <= kernels_->lanes ? kernels_->lanes : block;
+        kernels_->matmul({weights, kPanelCols, packed + (b * n_cols + c) * block, block,
+                          sums + b * block, padded, rows, width, cols, c > 0});
+      }
     }
-  });
+    kernels_->transpose(sums, padded, op.out.f32() + begin, op.out.cols(), rows, n_tokens);
+  };
+  std::vector<ThreadPool::Range> ranges;
+  for (const Gemm& op : ops) ranges.push_back({op.out.cols(), panel_rows});
+  pool_.chunks(ranges, panel);
 }
 
 }  // namespace qwen

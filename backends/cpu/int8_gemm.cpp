@@ -88,57 +88,91 @@ Contract CpuBackend::int8_contract(const Gemm& op, const Int8Format& format) {
           .int8_fine_from = fine_from(op)};
 }
 
-void CpuBackend::int8_gemm(const Gemm& op, const Int8Format& format) {
-  const std::int64_t n_tokens = op.x.rows();
-  const std::int64_t n_cols = op.x.cols();
-  const bool panels = n_tokens >= kFromTokens;
-  const std::int64_t group = panels ? format.sub : 4;
-  const std::int64_t tile = panels ? Int8Format::kPanelTokens : 1;
-  Carver counter(nullptr);
-  carve_rows(counter, n_tokens, n_cols, group, tile);
-  Carver carver(reinterpret_cast<std::byte*>(shared_scratch(floats(counter.used()))));
-  Int8Rows rows = carve_rows(carver, n_tokens, n_cols, group, tile);
-  rows.fine_from = fine_from(op);
-  rows.mostly_fine = op.is_head;
-  pool_.chunks(n_tokens, panels ? 4 : n_tokens, [&](std::int64_t begin, std::int64_t end, int) {
+struct CpuBackend::Int8Product {
+  const Gemm& op;
+  const Int8Format& format;
+  Int8Rows x;
+};
+
+std::vector<CpuBackend::Int8Product> CpuBackend::rounded(Products ops, bool panels) {
+  const Tensor& x = ops.front().x;
+  std::vector<Int8Product> products;
+  for (const Gemm& op : ops) products.push_back({op, *int8_format(op), {}});
+  const auto alike = [](const Int8Product& a, const Int8Product& b) {
+    return a.format.sub == b.format.sub && a.format.offset == b.format.offset &&
+           a.format.has_min == b.format.has_min && a.op.is_head == b.op.is_head;
+  };
+  std::vector<const Int8Product*> distinct;
+  const auto carve = [&](std::byte* memory) {
+    Carver carver(memory);
+    distinct.clear();
+    for (Int8Product& p : products) {
+      const auto same = std::find_if(distinct.begin(), distinct.end(),
+                                     [&](const Int8Product* d) { return alike(p, *d); });
+      if (same != distinct.end()) {
+        p.x = (*same)->x;
+        continue;
+      }
+      p.x = carve_rows(carver, x.rows(), x.cols(), panels ? p.format.sub : 4,
+                       panels ? Int8Format::kPanelTokens : 1);
+      p.x.fine_from = fine_from(p.op);
+      p.x.mostly_fine = p.op.is_head;
+      distinct.push_back(&p);
+    }
+    return carver.used();
+  };
+  carve(reinterpret_cast<std::byte*>(shared_scratch(floats(carve(nullptr)))));
+  pool_.chunks(x.rows(), panels ? 4 : x.rows(), [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t t = begin; t < end; ++t) {
-      kernels_->int8->quantise(op.x.f32() + t * n_cols, n_cols, format, rows, t);
+      for (const Int8Product* p : distinct) {
+        kernels_->int8->quantise(x.f32() + t * x.cols(), x.cols(), p->format, p->x, t);
+      }
     }
   });
-  if (panels) {
-    int8_panels(op, format, rows);
-    return;
-  }
-  pool_.chunks(op.out.cols(), streamed_rows(op.weight),
-               [&](std::int64_t begin, std::int64_t end, int) {
-                 format.gemv({op.weight.data, op.weight.row_bytes(), begin, end, n_cols, rows,
-                              n_tokens, op.out.f32(), op.out.cols()});
-               });
+  return products;
 }
 
-void CpuBackend::int8_panels(const Gemm& op, const Int8Format& format, const Int8Rows& rows) {
+void CpuBackend::int8_gemm(Products ops) {
+  const std::int64_t n_tokens = ops.front().x.rows();
+  const bool panels = n_tokens >= kFromTokens;
+  const std::vector<Int8Product> products = rounded(ops, panels);
+  if (panels) {
+    int8_panels(products);
+    return;
+  }
+  const auto rows = [&](std::size_t i, std::int64_t begin, std::int64_t end, int) {
+    const auto& [op, format, x] = products[i];
+    format.gemv({op.weight.data, op.weight.row_bytes(), begin, end, op.x.cols(), x, n_tokens,
+                 op.out.f32(), op.out.cols()});
+  };
+  pool_.chunks(streamed(ops), rows);
+}
+
+void CpuBackend::int8_panels(const std::vector<Int8Product>& products) {
   constexpr std::int64_t kRows = Int8Format::kPanelRows;
   constexpr std::int64_t kTokens = Int8Format::kPanelTokens;
-  const std::int64_t n_out = op.out.cols();
-  const std::size_t panel_bytes = format.panel_bytes(rows.n_cols);
-  reserve_scratch(floats(kPanels * panel_bytes));
-  pool_.chunks(n_out, kPanels * kRows, [&](std::int64_t begin, std::int64_t end, int thread) {
+  std::vector<cpu::ThreadPool::Range> ranges;
+  for (const auto& [op, format, x] : products) {
+    ranges.push_back({op.out.cols(), kPanels * kRows});
+    reserve_scratch(floats(kPanels * format.panel_bytes(x.n_cols)));
+  }
+  const auto panels = [&](std::size_t i, std::int64_t begin, std::int64_t end, int thread) {
+    const auto& [op, format, x] = products[i];
+    const std::size_t panel_bytes = format.panel_bytes(x.n_cols);
     auto* const memory = reinterpret_cast<std::byte*>(scratch(thread));
-    for (std::int64_t first = begin; first < end; first += kPanels * kRows) {
-      const std::int64_t past = std::min(end, first + kPanels * kRows);
-      for (std::int64_t r = first; r < past; r += kRows) {
-        format.pack(op.weight.row(r), op.weight.row_bytes(), std::min(kRows, past - r), op.x.cols(),
-                    memory + (r - first) / kRows * panel_bytes);
-      }
-      for (std::int64_t t = 0; t < op.x.rows(); t += kTokens) {
-        for (std::int64_t r = first; r < past; r += kRows) {
-          format.multiply({memory + (r - first) / kRows * panel_bytes, rows, t / kTokens,
-                           std::min(kTokens, op.x.rows() - t), std::min(kRows, past - r),
-                           op.out.f32() + r, n_out});
-        }
+    for (std::int64_t r = begin; r < end; r += kRows) {
+      format.pack(op.weight.row(r), op.weight.row_bytes(), std::min(kRows, end - r), op.x.cols(),
+                  memory + (r - begin) / kRows * panel_bytes);
+    }
+    for (std::int64_t t = 0; t < op.x.rows(); t += kTokens) {
+      for (std::int64_t r = begin; r < end; r += kRows) {
+        format.multiply({memory + (r - begin) / kRows * panel_bytes, x, t / kTokens,
+                         std::min(kTokens, op.x.rows() - t), std::min(kRows, end - r),
+                         op.out.f32() + r, op.out.cols()});
       }
     }
-  });
+  };
+  pool_.chunks(ranges, panels);
 }
 
 }  // namespace qwen

@@ -7,8 +7,10 @@
 // share.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <span>
 #include <thread>
 #include <vector>
 
@@ -46,6 +48,28 @@ class ThreadPool {
           const std::int64_t begin = chunk * c.grain;
           c.f(begin, begin + c.grain < c.n ? begin + c.grain : c.n, thread);
         });
+  }
+
+  struct Range {
+    std::int64_t n, grain;
+    std::int64_t n_chunks() const { return (n + grain - 1) / grain; }
+  };
+
+  // The same for several ranges as one job: calls f(range, begin, end, thread), for one chunk each.
+  template <class F>
+  void chunks(std::span<const Range> ranges, F f) {
+    std::int64_t n_chunks = 0;
+    for (const Range& r : ranges) n_chunks += r.n_chunks();
+    chunks(n_chunks, 1, [&](std::int64_t begin, std::int64_t end, int thread) {
+      for (std::int64_t c = begin; c < end; ++c) {
+        std::size_t range = 0;
+        std::int64_t before = 0;
+        while (c - before >= ranges[range].n_chunks()) before += ranges[range++].n_chunks();
+        const auto [n, grain] = ranges[range];
+        const std::int64_t first = (c - before) * grain;
+        f(range, first, std::min(first + grain, n), thread);
+      }
+    });
   }
 
  private:

@@ -72,6 +72,8 @@ struct Kernels {
   // Rotates one head (2 * half elements) in place.
   void (*rope)(float* x, const float* cosine, const float* sine, std::int64_t half);
   void (*softmax)(const SoftmaxRow&);
+  // The first of the largest that is a number; 0 if there is none above -infinity.
+  std::int64_t (*first_largest)(const float* x, std::int64_t n);
   void (*f32_to_f16)(const float* src, std::int64_t n, std::uint16_t* dst);
 
   const Int8Kernels* int8;  // null: products are always taken in FP32

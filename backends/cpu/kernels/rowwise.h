@@ -1,6 +1,7 @@
 // Loops over one row: norm, activation, rotation, softmax.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -51,6 +52,27 @@ void add(float* x, const float* y, std::int64_t n) {
     (V::load_unaligned(x + i) + V::load_unaligned(y + i)).store_unaligned(x + i);
   }
   for (std::int64_t i = whole; i < n; ++i) x[i] += y[i];
+}
+
+template <class Arch>
+std::int64_t first_largest(const float* x, std::int64_t n) {
+  using V = typename Simd<Arch>::V;
+  constexpr std::int64_t kLanes = Simd<Arch>::kLanes;
+  constexpr float kLowest = -std::numeric_limits<float>::infinity();
+  const std::int64_t whole = n / kLanes * kLanes;
+  V best(kLowest);
+  for (std::int64_t i = 0; i < whole; i += kLanes) {
+    const V v = V::load_unaligned(x + i);
+    best = xsimd::select(v > best, v, best);  // false for not-a-number
+  }
+  float largest = kLowest;
+  for (std::int64_t lane = 0; lane < kLanes; ++lane) largest = std::max(largest, best.get(lane));
+  for (std::int64_t i = whole; i < n; ++i) largest = x[i] > largest ? x[i] : largest;
+  if (largest == kLowest) return 0;
+  std::int64_t i = 0;
+  while (i < whole && !xsimd::any(V::load_unaligned(x + i) == V(largest))) i += kLanes;
+  while (x[i] != largest) ++i;
+  return i;
 }
 
 template <class Arch>

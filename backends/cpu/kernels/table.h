@@ -36,6 +36,7 @@ struct TableMaker {
     k.add = add<Arch>;
     k.rope = rope<Arch>;
     k.softmax = softmax<Arch>;
+    k.first_largest = first_largest<Arch>;
     k.f32_to_f16 = f32_to_f16<Arch>;
     return k;
   }
