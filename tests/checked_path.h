@@ -23,7 +23,7 @@ class CheckedPath {
   Backend& path() { return *path_; }
   crosscheck::Sides sides() {
     Backend& oracle = path_->name() == "cpu" ? static_cast<Backend&>(reference_) : cpu_;
-    return {*path_, oracle, reference_};
+    return {*path_, oracle, reference_, cpu_};
   }
 
  private:

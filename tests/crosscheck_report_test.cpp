@@ -54,7 +54,8 @@ CrossCheckResult run(std::string_view id, bool detail = true) {
   for (const Fault& known : fault_catalogue()) {
     if (known.id == id) fault = known;
   }
-  return run_with_fault({path, reference, reference}, opener(), options(detail), fault).result;
+  return run_with_fault({path, reference, reference, reference}, opener(), options(detail), fault)
+      .result;
 }
 
 std::vector<Check> checks_of(const ShadowResult& shadow, std::string_view tap, int layer,
@@ -140,7 +141,7 @@ TEST(CrossCheckDetail, UnsoundOutputsAreNamed) {
   Coarse path;
   ReferenceBackend reference;
   const CrossCheckResult result =
-      run_with_fault({path, reference, reference}, opener(), options(true), {}).result;
+      run_with_fault({path, reference, reference, reference}, opener(), options(true), {}).result;
   EXPECT_EQ(result.agreement, Agreement::kCannotTell);
   const auto& all = result.shadow.unsound_outputs;
   std::int64_t n = 0;
@@ -176,7 +177,8 @@ TEST(CrossCheckDetail, LooseContractsAreNamed) {
   Modest modest;
   ReferenceBackend reference;
   const auto result =
-      run_with_fault({modest, reference, reference}, opener(), options(false), Fault()).result;
+      run_with_fault({modest, reference, reference, reference}, opener(), options(false), Fault())
+          .result;
   EXPECT_EQ(result.agreement, Agreement::kAgree);
   std::set<std::string_view> taps;
   for (const Nearness& n : result.shadow.loose) {

@@ -69,13 +69,12 @@ OpenModel opener(const fixtures::TinyModelSpec& spec) {
   };
 }
 
-CrossCheckOptions options(Mode mode, Backend* twins, DType kv = DType::kF32) {
+CrossCheckOptions options(Mode mode, DType kv = DType::kF32) {
   return {.texts = {random_text(11, 1), random_text(4, 2), random_text(7, 3)},
           .n_decode = 3,
           .chunk = 6,
           .kv_dtype = kv,
-          .mode = mode,
-          .twins = twins};
+          .mode = mode};
 }
 
 // The CPU's path against the reference.
@@ -83,16 +82,16 @@ class FreeOn {
  protected:
   explicit FreeOn(const TinyModel& tiny) : open_(opener(tiny.spec)) {}
   CrossCheckResult check(Backend& path, const CrossCheckOptions& options, const Fault& fault = {}) {
-    return run_with_fault({path, reference_, reference_}, open_, options, fault).result;
+    return run_with_fault({path, reference_, reference_, host_}, open_, options, fault).result;
   }
   FreeResult free(Backend& path, const Fault& fault = {}) {
-    const CrossCheckResult result = check(path, options(Mode::kFree, &twins_), fault);
+    const CrossCheckResult result = check(path, options(Mode::kFree), fault);
     EXPECT_EQ(result.agreement, result.free->agrees ? Agreement::kAgree : Agreement::kDiverge);
     return *result.free;
   }
 
   OpenModel open_;
-  CpuBackend cpu_{1, ""}, twins_{1, ""};
+  CpuBackend cpu_{1, ""}, host_{1, ""};
   ReferenceBackend reference_;
 };
 
@@ -105,7 +104,7 @@ struct FreeOnF32 : FreeOn, ::testing::Test {
 
 TEST_P(FreeTest, CleanRunsAgree) {
   for (const DType kv : {DType::kF32, DType::kF16}) {
-    const CrossCheckResult result = check(cpu_, options(Mode::kBoth, &twins_, kv));
+    const CrossCheckResult result = check(cpu_, options(Mode::kBoth, kv));
     EXPECT_EQ(result.agreement, Agreement::kAgree);
     ASSERT_TRUE(result.free.has_value());
     const FreeResult& free = *result.free;
@@ -193,7 +192,7 @@ TEST_P(FreeTest, NotANumberDiverges) {
 
 TEST_P(FreeTest, IsLeftOutAfterADivergence) {
   const Fault fault{.id = "", .plants = {{"swiglu", "SiLU is left out"}}};
-  const CrossCheckResult result = check(cpu_, options(Mode::kBoth, &twins_), fault);
+  const CrossCheckResult result = check(cpu_, options(Mode::kBoth), fault);
   EXPECT_EQ(result.agreement, Agreement::kDiverge);
   EXPECT_FALSE(result.free.has_value());
 }
@@ -218,10 +217,10 @@ TEST_P(FreeTest, ForcedModeFindsWhatNotANumberHides) {
   const Fault fault{.id = "",
                     .plants = {{"swiglu", "SiLU is left out", 1},
                                {"kv_write", "stored one position too early", 1}}};
-  const CrossCheckResult shadow = check(path, options(Mode::kShadow, nullptr), fault);
+  const CrossCheckResult shadow = check(path, options(Mode::kShadow), fault);
   EXPECT_TRUE(places(shadow).contains({"embed", -1}));
   EXPECT_FALSE(places(shadow).contains({"swiglu", 1}));
-  const CrossCheckResult forced = check(path, options(Mode::kForced, nullptr), fault);
+  const CrossCheckResult forced = check(path, options(Mode::kForced), fault);
   EXPECT_EQ(places(forced), (std::set<std::pair<std::string_view, int>>{
                                 {"embed", -1}, {"kv_write", 1}, {"swiglu", 1}}));
   for (const Divergence& d : forced.shadow.divergences) {
@@ -234,7 +233,7 @@ TEST_P(FreeTest, ForcedModeFindsWhatNotANumberHides) {
 // What the path does to its cache does not reach the oracle's values: the same tokens follow.
 TEST_P(FreeTest, ForcedModeKeepsTheOraclesOwnValues) {
   const Fault fault{.id = "", .plants = {{"kv_write", "always stored at position 0"}}};
-  CrossCheckOptions long_run = options(Mode::kForced, nullptr);
+  CrossCheckOptions long_run = options(Mode::kForced);
   long_run.n_decode = 12;
   const CrossCheckResult result = check(cpu_, long_run, fault);
   EXPECT_EQ(places(result),
@@ -244,7 +243,7 @@ TEST_P(FreeTest, ForcedModeKeepsTheOraclesOwnValues) {
 
 TEST_P(FreeTest, ForcedModeAgreesWithARightPath) {
   for (const DType kv : {DType::kF32, DType::kF16}) {
-    const CrossCheckResult result = check(cpu_, options(Mode::kForced, nullptr, kv));
+    const CrossCheckResult result = check(cpu_, options(Mode::kForced, kv));
     EXPECT_EQ(result.agreement, Agreement::kAgree);
     EXPECT_GT(result.shadow.worst.element.ratio(), 0.1);
   }

@@ -96,7 +96,7 @@ CrossCheckResult checked(Wrong wrong) {
   const testing::PlacedModel theirs(tiny, path);
   const testing::PlacedModel ours(tiny, oracle);
   return cross_check(
-      {path, oracle, reference}, {*theirs.model, *ours.model, *ours.file},
+      {path, oracle, reference, oracle}, {*theirs.model, *ours.model, *ours.file},
       {.texts = {random_text(5, 1), random_text(3, 2)}, .n_decode = 4, .kv_dtype = DType::kF16});
 }
 

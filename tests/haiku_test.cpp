@@ -128,7 +128,7 @@ TEST_P(HaikuTest, CrossCheckAgrees) {
   ReferenceBackend reference;
   HaikuWriter on_path(*path), exact(reference);
   const auto run = crosscheck::cross_check(
-      {*path, reference, reference}, {on_path.model(), exact.model(), exact.file()},
+      {*path, reference, reference, reference}, {on_path.model(), exact.model(), exact.file()},
       {.texts = {exact.prompt_ids(haiku_request("rain", "seven")), exact.prompt_ids("Hi")},
        .n_decode = 8,
        .chunk = 32});

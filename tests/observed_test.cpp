@@ -37,7 +37,7 @@ TEST_P(ObservedTest, ShadowLeavesTheBitsAsTheyAre) {
   Session alone(*on_path.model, *path, session_options);
   Session observed(*on_path.model, *path, session_options);
   Session oracle(*exact.model, reference, session_options);
-  Shadow shadow({*path, reference, reference});
+  Shadow shadow({*path, reference, reference, reference});
   const Ids text = random_text(22, 3);
   std::vector<TokenInput> tokens;
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -90,9 +90,9 @@ TEST(LateReadsTest, AreAwaited) {
   ReferenceBackend reference;
   const PlacedModel on_path(tiny_models().front(), path);
   const PlacedModel exact(tiny_models().front(), reference);
-  const CrossCheckResult result =
-      cross_check({path, reference, reference}, {*on_path.model, *exact.model, *exact.file},
-                  {.texts = {random_text(9, 3)}, .n_decode = 3, .chunk = 6});
+  const CrossCheckResult result = cross_check(
+      {path, reference, reference, reference}, {*on_path.model, *exact.model, *exact.file},
+      {.texts = {random_text(9, 3)}, .n_decode = 3, .chunk = 6});
   EXPECT_EQ(result.agreement, Agreement::kAgree);
   EXPECT_GT(result.shadow.n_checks, 100);
 }

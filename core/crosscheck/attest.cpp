@@ -107,13 +107,13 @@ class Attester {
 
   bool same_as_read(const Tensor& own) const {
     std::atomic<bool> same = true;
-    sides_.oracle.parallel_for(static_cast<std::int64_t>(own.bytes()), kGrain,
-                               [&](std::int64_t begin, std::int64_t end) {
-                                 if (std::memcmp(bytes_.get() + begin, own.data + begin,
-                                                 static_cast<std::size_t>(end - begin)) != 0) {
-                                   same = false;
-                                 }
-                               });
+    sides_.host.parallel_for(static_cast<std::int64_t>(own.bytes()), kGrain,
+                             [&](std::int64_t begin, std::int64_t end) {
+                               if (std::memcmp(bytes_.get() + begin, own.data + begin,
+                                               static_cast<std::size_t>(end - begin)) != 0) {
+                                 same = false;
+                               }
+                             });
     return same;
   }
 

@@ -156,8 +156,7 @@ void Hypotheses::try_all(Class& c, const Op& inputs, const std::vector<Tensor>& 
 void Hypotheses::try_gemm(Class& c, const Op& inputs, const std::vector<Tensor>& got,
                           const std::vector<std::int64_t>& failed) {
   scratch_.reset();
-  const Rounded repeated =
-      rounded(inputs, sides_.path.contract(inputs), sides_.reference, scratch_);
+  const Rounded repeated = rounded(inputs, sides_.path.contract(inputs), sides_.host, scratch_);
   const auto& op = std::get<Gemm>(repeated.op);
   const std::int64_t n = op.out.size();
   std::vector<std::int64_t> tried;

@@ -35,9 +35,6 @@ struct CrossCheckOptions {
   DType kv_dtype = DType::kF32;
   std::int64_t n_layers = -1;
   Mode mode = Mode::kShadow;
-  // Free mode: who runs the twins. It works in host memory, on the oracle's tensors. Null: the
-  // oracle, which may be slow.
-  Backend* twins = nullptr;
   bool detail = false;  // every check is kept in ShadowResult
   // Called before each step with the number of tokens done and of all.
   std::function<void(std::int64_t done, std::int64_t total)> progress = {};

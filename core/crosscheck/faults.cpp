@@ -165,7 +165,7 @@ FaultRun run_with_fault(const Sides& sides, const OpenModel& open, const CrossCh
   FaultyBackend faulty(sides.path, sides.reference, fault.plants);
   const std::unique_ptr<Model> path = load_model(faulty_file, faulty);
   const std::unique_ptr<Model> oracle = load_model(*oracle_file, sides.oracle);
-  CrossCheckResult result = cross_check({faulty, sides.oracle, sides.reference},
+  CrossCheckResult result = cross_check({faulty, sides.oracle, sides.reference, sides.host},
                                         {*path, *oracle, *oracle_file}, by_ops(options));
   return {std::move(result), faulty.planted(), faulty_file.n_wrong()};
 }
@@ -180,8 +180,8 @@ SelfTest self_test(const Sides& sides, const OpenModel& open, const CrossCheckOp
   const auto run = [&](const Fault& fault) -> FaultRun {
     if (fault.load.kind != Load::kNone) return run_with_fault(sides, open, options, fault);
     faulty.plant(fault.plants);
-    return {cross_check({faulty, sides.oracle, sides.reference}, {*path, *oracle, *oracle_file},
-                        by_ops(options)),
+    return {cross_check({faulty, sides.oracle, sides.reference, sides.host},
+                        {*path, *oracle, *oracle_file}, by_ops(options)),
             faulty.planted(), 0};
   };
   SelfTest result;

@@ -103,8 +103,7 @@ class FreeRun {
         noise_(1 + kTwins, kSeed),
         path_(models.path, sides.path, session_options(options, 1)),
         oracle_(models.oracle, sides.oracle, session_options(options, 1)),
-        twins_(models.oracle, options.twins != nullptr ? *options.twins : sides.oracle,
-               session_options(options, 1 + kTwins), &noise_) {}
+        twins_(models.oracle, sides.host, session_options(options, 1 + kTwins), &noise_) {}
 
   FreeResult run() {
     for (auto tokens = steps_.next(); !tokens.empty(); tokens = steps_.next()) {

@@ -121,7 +121,7 @@ std::vector<Tensor> Replays::run(const Op& host, const FailedOp& failed, std::ui
 }
 
 bool Replays::is_right(const Op& host, const std::vector<Tensor>& got) {
-  const Rounded repeated = rounded(host, sides_.path.contract(host), sides_.reference, scratch_);
+  const Rounded repeated = rounded(host, sides_.path.contract(host), sides_.host, scratch_);
   Op op = copy_of(repeated.op, scratch_);
   sides_.reference(op);
   const std::vector<Judgement> all = judge(repeated.op, written(op), got, {repeated.contract});

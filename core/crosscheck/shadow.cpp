@@ -203,7 +203,7 @@ void Shadow::after(const Op& op, const Tap& tap) {
 
 void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<Tensor>& got) {
   const Contract path_contract = sides_.path.contract(path_op);
-  const Rounded repeated = rounded(inputs_, path_contract, sides_.oracle, scratch_);
+  const Rounded repeated = rounded(inputs_, path_contract, sides_.host, scratch_);
   const Contract& contract = repeated.contract;
   const auto exact_run = [&](Backend& backend) {
     Op op = with_own_outputs(repeated.op, scratch_);
@@ -216,7 +216,7 @@ void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<
   const JudgeOptions options{
       .by_row = detail_,
       .known_worst = std::min(nearness(tap.name, "out").ratio, result_.worst.element.ratio()),
-      .host = &sides_.oracle};
+      .host = &sides_.host};
   std::vector<Judgement> all = judge(repeated.op, expected, got, contracts, options);
   const auto failed = [](const Judgement& j) { return j.verdict == Verdict::kFail; };
   if (std::any_of(all.begin(), all.end(), failed) && &sides_.oracle != &sides_.reference) {

@@ -128,10 +128,11 @@ class CrossCheck : public Command {
     std::optional<OutputFile> html;
     if (html_.chosen()) html.emplace("--html", html_.value, opened.path());
     const auto reference = make_backend("ref", {});
-    const auto oracle = kind == "ref" ? nullptr : make_backend(kind, {.exact = true});
-    // The twins of the reference would take hours.
-    const auto twins = oracle ? nullptr : make_backend("cpu", {.exact = true});
-    const crosscheck::Sides sides{engine.backend(), oracle ? *oracle : *reference, *reference};
+    const auto host = make_backend("cpu", {.exact = true});
+    const crosscheck::Sides sides{.path = engine.backend(),
+                                  .oracle = kind == "ref" ? *reference : *host,
+                                  .reference = *reference,
+                                  .host = *host};
     KeptBundles bundles(bundle_dir_.value, *reference);
     const auto announce = [&console](const Divergence& d) { console.note(announcement(d)); };
     const crosscheck::CrossCheckOptions options{
@@ -141,7 +142,6 @@ class CrossCheck : public Command {
         .kv_dtype = engine.kv_dtype(),
         .n_layers = model_.layers.value,
         .mode = mode(),
-        .twins = twins.get(),
         .detail = detail_ || html_.chosen(),
         .progress =
             [&](std::int64_t done, std::int64_t total) {
