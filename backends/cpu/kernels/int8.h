@@ -18,12 +18,12 @@ namespace qwen::cpu {
 // (n_rows / tile, n_groups, tile, group).
 struct Int8Rows {
   double fine_from;     // core/int8.h
-  bool mostly_fine;     // products of few rows had better not look for the fine blocks
+  bool mostly_fine;     // products had better not look for the fine blocks
   std::int64_t n_cols;  // a multiple of kUnit; columns past the row's own are 0
   std::int64_t group;   // 4, 16 or 32 columns
   std::int64_t tile;    // 1 for group 4, else Int8Format::kPanelTokens
   std::int8_t* coarse;
-  std::int8_t* fine;  // group 4: 0 in blocks that are not listed; else undefined there
+  std::int8_t* fine;  // of blocks that are not listed 0 or, unless group is 4 or mostly_fine, unset
   // One per group: the step of its block. fine / 128 is not in it.
   float* steps;
   // For levels with an offset, one per group, int32: - offset * sum of the group's integers, where

@@ -77,7 +77,31 @@ inline __m512i add_products(__m512i total, __m512i levels, const std::int8_t* in
   return total;
 }
 
-template <int kSub, bool kHasMin, int kTokens>
+// total + the products of the fine planes, where x has them.
+template <int kSub, bool kHasMin>
+__m512 add_fine_parts(__m512 total, const PanelPart<kSub, kHasMin>* parts, const Int8Rows& x,
+                      std::int64_t token) {
+  constexpr int kPartsOfBlock = kInt8Block / kSub;
+  const auto* const sums = reinterpret_cast<const std::int32_t*>(x.fine_sums);
+  const std::int32_t* const listed = x.listed + token * (x.n_cols / kInt8Block);
+  for (std::int32_t i = 0; i < x.n_listed[token]; ++i) {
+    for (std::int64_t p = listed[i] * kPartsOfBlock; p < (listed[i] + 1) * kPartsOfBlock; ++p) {
+      const std::int64_t at = x.at(token, p);
+      __m512i dot = kHasMin ? _mm512_setzero_si512() : _mm512_set1_epi32(sums[at]);
+#pragma GCC unroll 8
+      for (int k = 0; k < kSub / 4; ++k) {
+        dot = add_products(dot, _mm512_loadu_si512(parts[p].levels[k]), x.fine + at * kSub + 4 * k);
+      }
+      const __m512 step = _mm512_set1_ps(x.steps[at] / kInt8Fine);
+      total = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(dot), step),
+                              _mm512_loadu_ps(parts[p].scale), total);
+    }
+  }
+  return total;
+}
+
+// kFine: takes the fine plane of all groups of x.
+template <int kSub, bool kHasMin, int kTokens, bool kFine>
 void multiply_tile(const Int8PanelArgs& g, std::int64_t first) {
   constexpr int kFours = kSub / 4;
   constexpr std::int64_t kTile = Int8Format::kPanelTokens;
@@ -85,8 +109,10 @@ void multiply_tile(const Int8PanelArgs& g, std::int64_t first) {
   const auto* const parts = reinterpret_cast<const PanelPart<kSub, kHasMin>*>(g.panel);
   const std::int64_t begin = g.x.at(g.tile * kTile + first, 0);
   const std::int8_t* x = g.x.coarse + begin * kSub;
+  const std::int8_t* fine = g.x.fine + begin * kSub;
   const float* steps = g.x.steps + begin;
   const auto* sums = reinterpret_cast<const std::int32_t*>(g.x.sums) + begin;
+  const auto* fine_sums = reinterpret_cast<const std::int32_t*>(g.x.fine_sums) + begin;
   const auto* values = reinterpret_cast<const float*>(g.x.sums) + begin;
   __m512 total[kTokens];
 #pragma GCC unroll 16
@@ -101,7 +127,18 @@ void multiply_tile(const Int8PanelArgs& g, std::int64_t first) {
       __m512i dot = kHasMin ? _mm512_setzero_si512() : _mm512_set1_epi32(sums[t]);
 #pragma GCC unroll 8
       for (int k = 0; k < kFours; ++k) dot = add_products(dot, levels[k], x + t * kSub + 4 * k);
-      const __m512 stepped = _mm512_mul_ps(_mm512_cvtepi32_ps(dot), _mm512_set1_ps(steps[t]));
+      float step = steps[t];
+      if constexpr (kFine) {
+        step /= kInt8Fine;
+        static_assert(kInt8Fine == 128);
+        dot = _mm512_slli_epi32(dot, 7);
+        if constexpr (!kHasMin) dot = _mm512_add_epi32(dot, _mm512_set1_epi32(fine_sums[t]));
+#pragma GCC unroll 8
+        for (int k = 0; k < kFours; ++k) {
+          dot = add_products(dot, levels[k], fine + t * kSub + 4 * k);
+        }
+      }
+      const __m512 stepped = _mm512_mul_ps(_mm512_cvtepi32_ps(dot), _mm512_set1_ps(step));
       total[t] = _mm512_fmadd_ps(stepped, scale, total[t]);
       if constexpr (kHasMin) {
         total[t] =
@@ -109,43 +146,35 @@ void multiply_tile(const Int8PanelArgs& g, std::int64_t first) {
       }
     }
     x += kTile * kSub;
+    fine += kTile * kSub;
     steps += kTile;
     sums += kTile;
+    fine_sums += kTile;
     values += kTile;
   }
   const auto mask = static_cast<__mmask16>((1u << g.n_rows) - 1);
 #pragma GCC unroll 16
   for (int t = 0; t < kTokens; ++t) {
     const std::int64_t token = g.tile * kTile + first + t;
-    const std::int32_t* const listed = g.x.listed + token * (g.x.n_cols / kInt8Block);
-    for (std::int32_t i = 0; i < g.x.n_listed[token]; ++i) {
-      constexpr int kPartsOfBlock = kInt8Block / kSub;
-      for (std::int64_t p = listed[i] * kPartsOfBlock; p < (listed[i] + 1) * kPartsOfBlock; ++p) {
-        const std::int64_t at = g.x.at(token, p);
-        const auto* const fine_sums = reinterpret_cast<const std::int32_t*>(g.x.fine_sums);
-        __m512i dot = kHasMin ? _mm512_setzero_si512() : _mm512_set1_epi32(fine_sums[at]);
-#pragma GCC unroll 8
-        for (int k = 0; k < kFours; ++k) {
-          dot = add_products(dot, _mm512_loadu_si512(parts[p].levels[k]),
-                             g.x.fine + at * kSub + 4 * k);
-        }
-        const __m512 step = _mm512_set1_ps(g.x.steps[at] / kInt8Fine);
-        total[t] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(dot), step),
-                                   _mm512_loadu_ps(parts[p].scale), total[t]);
-      }
-    }
+    if constexpr (!kFine) total[t] = add_fine_parts(total[t], parts, g.x, token);
     _mm512_mask_storeu_ps(g.y + token * g.ldy, mask, total[t]);
   }
 }
 
+template <int kSub, bool kHasMin, bool kFine>
+void multiply_tiles(const Int8PanelArgs& g) {
+  std::int64_t t = 0;
+  for (; t + 12 <= g.n_tokens; t += 12) multiply_tile<kSub, kHasMin, 12, kFine>(g, t);
+  for (; t + 8 <= g.n_tokens; t += 8) multiply_tile<kSub, kHasMin, 8, kFine>(g, t);
+  for (; t + 4 <= g.n_tokens; t += 4) multiply_tile<kSub, kHasMin, 4, kFine>(g, t);
+  for (; t + 2 <= g.n_tokens; t += 2) multiply_tile<kSub, kHasMin, 2, kFine>(g, t);
+  if (t < g.n_tokens) multiply_tile<kSub, kHasMin, 1, kFine>(g, t);
+}
+
 template <int kSub, bool kHasMin>
 void multiply(const Int8PanelArgs& g) {
-  std::int64_t t = 0;
-  for (; t + 12 <= g.n_tokens; t += 12) multiply_tile<kSub, kHasMin, 12>(g, t);
-  for (; t + 8 <= g.n_tokens; t += 8) multiply_tile<kSub, kHasMin, 8>(g, t);
-  for (; t + 4 <= g.n_tokens; t += 4) multiply_tile<kSub, kHasMin, 4>(g, t);
-  for (; t + 2 <= g.n_tokens; t += 2) multiply_tile<kSub, kHasMin, 2>(g, t);
-  if (t < g.n_tokens) multiply_tile<kSub, kHasMin, 1>(g, t);
+  if (g.x.mostly_fine) return multiply_tiles<kSub, kHasMin, true>(g);
+  multiply_tiles<kSub, kHasMin, false>(g);
 }
 
 }  // namespace qwen::cpu

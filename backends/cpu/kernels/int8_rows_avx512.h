@@ -134,7 +134,7 @@ void quantise_in_groups(const float* row, std::int64_t n, const Int8Format& form
     store_bytes(upper.low, rows.coarse + low);
     store_bytes(upper.high, rows.coarse + high);
     // Half of a listed unit may have no fine plane: it is 0.
-    const bool has_lower = rounding.is_fine || kGroup == 4;
+    const bool has_lower = rounding.is_fine || kGroup == 4 || rows.mostly_fine;
     if (has_lower) {
       store_bytes(lower.low, rows.fine + low);
       store_bytes(lower.high, rows.fine + high);
