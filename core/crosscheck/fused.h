@@ -26,7 +26,7 @@ struct FusedResult {
 
 class FusedCheck {
  public:
-  explicit FusedCheck(const Sides& sides) : sides_(sides), norms_(sides.oracle) {}
+  explicit FusedCheck(const Sides& sides) : sides_(sides), norms_(sides.host) {}
 
   // Runs a step on the path as it is run unobserved. `path` and `oracle` are recordings of it on
   // both sides; the oracle's cache stays as it is. Returns what diverges, with its cause.
