@@ -3,9 +3,13 @@
 #include <algorithm>
 #include <bit>
 #include <string>
+#include <utility>
 
 namespace qwen {
 namespace {
+
+// Merges whose tokens are looked up together.
+constexpr std::size_t kTogether = 64;
 
 [[noreturn]] void refuse_merge(const char* code, std::size_t index, std::string_view merge,
                                const std::string& why) {
@@ -18,6 +22,18 @@ bool is_concatenation(std::string_view whole, std::string_view left, std::string
          whole.ends_with(right);
 }
 
+// The two tokens of a merge.
+std::pair<std::string_view, std::string_view> parts(std::string_view merge, std::size_t index) {
+  // The byte alphabet has no space, so a space can only be the separator.
+  const std::size_t space = merge.find(' ');
+  const bool are_two = space != merge.npos && space > 0 && space + 1 < merge.size() &&
+                       merge.find(' ', space + 1) == merge.npos;
+  if (!are_two) {
+    refuse_merge("bad_merge", index, merge, "expected two tokens with one space between them");
+  }
+  return {merge.substr(0, space), merge.substr(space + 1)};
+}
+
 }  // namespace
 
 MergeTable::MergeTable(const TokenTable& tokens, std::span<const std::string_view> merges) {
@@ -28,8 +44,21 @@ MergeTable::MergeTable(const TokenTable& tokens, std::span<const std::string_vie
   // All of them are checked before they are given slots, which take more memory than the merges of
   // a damaged file may.
   rules_.reserve(merges.size());
-  for (std::size_t index = 0; index < merges.size(); ++index) {
-    rules_.push_back(parse(tokens, merges, index));
+  std::vector<std::string_view> spellings;
+  std::vector<std::int32_t> ids;
+  for (std::size_t first = 0; first < merges.size(); first += kTogether) {
+    const std::size_t past = std::min(first + kTogether, merges.size());
+    spellings.clear();
+    for (std::size_t index = first; index < past; ++index) {
+      const auto [left, right] = parts(merges[index], index);
+      spellings.insert(spellings.end(), {left, right});
+    }
+    ids.resize(spellings.size());
+    tokens.find_all(spellings, ids);
+    for (std::size_t index = first; index < past; ++index) {
+      const std::size_t i = 2 * (index - first);
+      append(tokens, merges, index, ids[i], ids[i + 1]);
+    }
   }
   slots_.resize(std::bit_ceil(merges.size() * 2 + 2));
   mask_ = slots_.size() - 1;
@@ -56,19 +85,11 @@ std::size_t MergeTable::longest_probe() const {
   return longest;
 }
 
-MergeRule MergeTable::parse(const TokenTable& tokens, std::span<const std::string_view> merges,
-                            std::size_t index) const {
+void MergeTable::append(const TokenTable& tokens, std::span<const std::string_view> merges,
+                        std::size_t index, std::int32_t left_id, std::int32_t right_id) {
   const std::string_view merge = merges[index];
-  // The byte alphabet has no space, so a space can only be the separator.
-  const std::size_t space = merge.find(' ');
-  const bool two_tokens = space != merge.npos && space > 0 && space + 1 < merge.size() &&
-                          merge.find(' ', space + 1) == merge.npos;
-  if (!two_tokens) {
-    refuse_merge("bad_merge", index, merge, "expected two tokens with one space between them");
-  }
-  const std::string_view left = merge.substr(0, space);
-  const std::string_view right = merge.substr(space + 1);
-  MergeRule rule = {tokens.find(left), tokens.find(right), TokenTable::kNone};
+  const auto [left, right] = parts(merge, index);
+  MergeRule rule = {left_id, right_id, TokenTable::kNone};
   // Tokens are numbered in the order of the merges that make them, nearly always: look there first.
   const std::int32_t guess = rules_.empty() ? TokenTable::kNone : rules_.back().merged + 1;
   if (guess > 0 && guess < tokens.size() && is_concatenation(tokens.spelling(guess), left, right)) {
@@ -90,7 +111,7 @@ MergeRule MergeTable::parse(const TokenTable& tokens, std::span<const std::strin
                    "token " + std::to_string(id) + " is not a normal token");
     }
   }
-  return rule;
+  rules_.push_back(rule);
 }
 
 }  // namespace qwen

@@ -51,8 +51,9 @@ class MergeTable {
                               static_cast<std::uint32_t>(right);
     return hash_(key) & mask_;
   }
-  MergeRule parse(const TokenTable& tokens, std::span<const std::string_view> merges,
-                  std::size_t index) const;
+  // Appends the rule of `merges[index]`, whose two tokens are `left` and `right`.
+  void append(const TokenTable& tokens, std::span<const std::string_view> merges, std::size_t index,
+              std::int32_t left, std::int32_t right);
 
   std::vector<Slot> slots_;  // open addressing, a power of two, at most half full
   std::size_t mask_ = 0;

@@ -13,6 +13,9 @@ namespace {
 using vocabulary_keys::kTokens;
 using vocabulary_keys::kTypes;
 
+// Lookups whose memory is asked for before the first of them is used.
+constexpr std::size_t kAhead = 32;
+
 std::string number(std::int32_t id) { return std::to_string(id); }
 
 }  // namespace
@@ -35,15 +38,36 @@ TokenTable::TokenTable(std::vector<std::string_view> tokens, std::vector<std::in
   ends_.push_back(0);
   slots_.resize(std::bit_ceil(tokens_.size() * 2 + 2));
   byte_ids_.fill(kNone);
+  std::array<std::uint64_t, kAhead> hashes;
   for (std::int32_t id = 0; id < size(); ++id) {
-    insert(id);
+    const std::size_t n = static_cast<std::size_t>(id) % kAhead;
+    for (std::size_t i = 0; n == 0 && i < std::min(kAhead, tokens_.size() - id); ++i) {
+      hashes[i] = hash_(spelling(id + static_cast<std::int32_t>(i)));
+      __builtin_prefetch(&slots_[home(hashes[i])], 1);
+    }
+    insert(id, hashes[n]);
     append_bytes(id);
   }
   require_all_bytes();
 }
 
-std::int32_t TokenTable::find(std::string_view text) const {
-  const std::uint64_t hash = hash_(text);
+void TokenTable::find_all(std::span<const std::string_view> spellings,
+                          std::span<std::int32_t> ids) const {
+  std::array<std::uint64_t, kAhead> hashes;
+  for (std::size_t first = 0; first < spellings.size(); first += kAhead) {
+    const auto some = spellings.subspan(first, std::min(kAhead, spellings.size() - first));
+    for (std::size_t i = 0; i < some.size(); ++i) {
+      hashes[i] = hash_(some[i]);
+      __builtin_prefetch(&slots_[home(hashes[i])]);
+    }
+    const auto likely = [&](std::size_t i) { return std::max(slots_[home(hashes[i])].id, 0); };
+    for (std::size_t i = 0; i < some.size(); ++i) __builtin_prefetch(&tokens_[likely(i)]);
+    for (std::size_t i = 0; i < some.size(); ++i) __builtin_prefetch(spelling(likely(i)).data());
+    for (std::size_t i = 0; i < some.size(); ++i) ids[first + i] = find(some[i], hashes[i]);
+  }
+}
+
+std::int32_t TokenTable::find(std::string_view text, std::uint64_t hash) const {
   const auto tag = static_cast<std::uint32_t>(hash >> 32);
   for (std::size_t i = home(hash);; i = next(i)) {
     const Slot& slot = slots_[i];
@@ -62,12 +86,11 @@ std::size_t TokenTable::longest_probe() const {
   return longest;
 }
 
-void TokenTable::insert(std::int32_t id) {
+void TokenTable::insert(std::int32_t id, std::uint64_t hash) {
   const std::string_view text = spelling(id);
   if (text.empty()) {
     refuse_vocabulary(kTokens, "empty_token", "token " + number(id) + " is empty");
   }
-  const std::uint64_t hash = hash_(text);
   const auto tag = static_cast<std::uint32_t>(hash >> 32);
   std::size_t i = home(hash);
   for (; slots_[i].id != kNone; i = next(i)) {
