@@ -7,9 +7,7 @@
 namespace qwen::cpu {
 
 const Kernels& avx2_kernels() {
-  static constexpr Int8Kernels kInt8 =
-      Int8TableMaker<Avx2>::make<BlockQ8_0, BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ4_K,
-                                 BlockQ5_K, BlockQ6_K, BlockIQ4_NL>();
+  static constexpr Int8Kernels kInt8 = Int8TableMaker<Avx2>::make();
   static constexpr Kernels kTable = [] {
     Kernels k = TableMaker<Avx2>::make("avx2");
     k.int8 = &kInt8;

@@ -1,4 +1,4 @@
-// The table of 8-bit products for 256-bit registers.
+// The table of products of 8-bit integers for 256-bit registers.
 #pragma once
 
 #include "backends/cpu/kernels/int8.h"
@@ -21,11 +21,15 @@ struct Int8TableMaker {
             .pack = pack<Arch, Block>,
             .multiply = multiply<Arch, PanelOf<L::kSub, L::kHasMin, L::kSigned, L::kChain>>};
   }
-
   template <class... Blocks>
+  static constexpr void blocks(Int8Kernels& k) {
+    ((k.formats[static_cast<std::size_t>(Blocks::kDType)] = format<Blocks>()), ...);
+  }
+
   static constexpr Int8Kernels make() {
     Int8Kernels k{};
-    ((k.formats[static_cast<std::size_t>(Blocks::kDType)] = format<Blocks>()), ...);
+    blocks<BlockQ8_0, BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ4_K, BlockQ5_K, BlockQ6_K,
+           BlockIQ4_NL>(k);
     k.quantise = quantise<Arch>;
     return k;
   }

@@ -15,7 +15,7 @@ namespace qwen::cpu {
 template <class Arch, class Block>
 struct Gemv {
   using L = Levels32<Arch, Block>;
-  using LevelsFactor = Factor<Arch, L::kSigned>;
+  using LevelsFactor = Factor<Arch, L>;
   static constexpr int kBlocks = Block::kElements / kInt8Block;  // of 32 columns, in one of these
   static constexpr int kScales = Block::kElements / L::kSub;
 

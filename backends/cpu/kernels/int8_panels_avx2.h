@@ -87,7 +87,7 @@ void pack(const std::byte* rows, std::size_t row_bytes, std::int64_t n_rows, std
   for (std::int64_t c = n_cols; c % Int8Rows::kUnit != 0; c += L::kSub) parts[c / L::kSub] = {};
 }
 
-// How the levels of a format are multiplied (Levels32).
+// What formats with panels of one kind have in common.
 template <int sub, bool has_min, bool is_signed, int chain>
 struct PanelOf {
   static constexpr int kSub = sub;
@@ -98,19 +98,22 @@ struct PanelOf {
 };
 
 // GCC 12 would add up in another order, for which the registers do not suffice.
-inline void keep_order(__m256i& sum) { asm("" : "+x"(sum)); }
+template <class Arch>
+inline void keep_order(__m256i& sum) {
+  asm("" : "+x"(sum));
+}
 
 // dots + the products of a part of a panel with the integers of some rows of x, kSub bytes apart:
 // one register for each half of the panel's rows.
 template <class Arch, class P, int kTokens>
 inline void add_products(const typename P::Part& part, const std::int8_t* x,
                          __m256i (&dots)[kTokens][2]) {
-  using LevelsFactor = Factor<Arch, P::kSigned>;
+  using LevelsFactor = Factor<Arch, P>;
 #pragma GCC unroll 8
-  for (int from = 0; from < P::kSub / 4; from += P::kChain) {
+  for (int from = 0; from < P::kSub / 4; from += LevelsFactor::kChain) {
     __m256i chains[kTokens][2];
 #pragma GCC unroll 8
-    for (int k = from; k < from + P::kChain; ++k) {
+    for (int k = from; k < from + LevelsFactor::kChain; ++k) {
       const LevelsFactor low(Bytes32<Arch>::load(part.levels[k][0]));
       const LevelsFactor high(Bytes32<Arch>::load(part.levels[k][8]));
 #pragma GCC unroll 4
@@ -118,20 +121,18 @@ inline void add_products(const typename P::Part& part, const std::int8_t* x,
         std::int32_t four;
         std::memcpy(&four, x + t * P::kSub + 4 * k, 4);
         const __m256i integers = _mm256_set1_epi32(four);
-        const __m256i pairs[2] = {low.pairs(integers), high.pairs(integers)};
-#pragma GCC unroll 2
-        for (int h = 0; h < 2; ++h) {
-          chains[t][h] = k == from ? pairs[h] : _mm256_add_epi16(chains[t][h], pairs[h]);
-          keep_order(chains[t][h]);
-        }
+        chains[t][0] = k == from ? low.first(integers) : low.next(chains[t][0], integers);
+        keep_order<Arch>(chains[t][0]);
+        chains[t][1] = k == from ? high.first(integers) : high.next(chains[t][1], integers);
+        keep_order<Arch>(chains[t][1]);
       }
     }
 #pragma GCC unroll 4
     for (int t = 0; t < kTokens; ++t) {
 #pragma GCC unroll 2
       for (int h = 0; h < 2; ++h) {
-        dots[t][h] = LevelsFactor::add_pairs(dots[t][h], chains[t][h]);
-        keep_order(dots[t][h]);
+        dots[t][h] = LevelsFactor::add_chain(dots[t][h], chains[t][h]);
+        keep_order<Arch>(dots[t][h]);
       }
     }
   }
@@ -149,7 +150,7 @@ inline void add_scaled(const typename P::Part& part, const __m256i (&dots)[2], f
 }
 
 // What sums of products begin with.
-template <class P>
+template <class Arch, class P>
 inline __m256i first_sum(const std::int32_t* sums) {
   return P::kHasMin || P::kSigned ? _mm256_setzero_si256() : _mm256_set1_epi32(*sums);
 }
@@ -167,7 +168,7 @@ inline void add_plane(const Int8PanelArgs& g, std::int64_t row, __m256 (&total)[
   for (std::int64_t p = 0; p < g.x.n_cols / P::kSub; ++p, ++part) {
     __m256i dots[kTokens][2];
 #pragma GCC unroll 4
-    for (int t = 0; t < kTokens; ++t) dots[t][0] = dots[t][1] = first_sum<P>(sums + t);
+    for (int t = 0; t < kTokens; ++t) dots[t][0] = dots[t][1] = first_sum<Arch, P>(sums + t);
     add_products<Arch, P>(*part, x, dots);
 #pragma GCC unroll 4
     for (int t = 0; t < kTokens; ++t) {
@@ -198,7 +199,7 @@ inline void add_listed(const Int8PanelArgs& g, std::int64_t row, __m256 (&total)
     for (std::int64_t p = listed[i] * kParts; p < (listed[i] + 1) * kParts; ++p) {
       const std::int64_t at = g.x.at(row, p);
       __m256i dots[1][2];
-      dots[0][0] = dots[0][1] = first_sum<P>(sums + at);
+      dots[0][0] = dots[0][1] = first_sum<Arch, P>(sums + at);
       add_products<Arch, P>(parts[p], g.x.fine + at * P::kSub, dots);
       add_scaled<Arch, P>(parts[p], dots[0], g.x.steps[at] / kInt8Fine, total);
     }

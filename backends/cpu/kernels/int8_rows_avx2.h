@@ -4,12 +4,11 @@
 #include <immintrin.h>
 
 #include "backends/cpu/kernels/int8_rows.h"
-#include "backends/cpu/kernels/simd_avx2.h"
 
 namespace qwen::cpu {
 
-template <>
-class Integers<Avx2> {
+template <class Arch>
+class Integers {
  public:
   static constexpr int kListedBlocks = 1;
 

@@ -9,9 +9,10 @@
 #include <immintrin.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 
-#include "backends/cpu/kernels/unpack.h"
+#include "core/blocks.h"
 
 namespace qwen::cpu {
 
@@ -43,6 +44,10 @@ struct Bytes32 {
   }
 };
 
+// Whether products of unsigned bytes of any value with signed ones can be taken.
+template <class Arch>
+inline constexpr bool kMultipliesAllBytes = false;
+
 template <class Arch, class Block>
 struct Levels32;
 
@@ -68,21 +73,32 @@ struct LevelsOfBlock {
   }
 };
 
-template <class Arch>
-struct Levels32<Arch, BlockQ8_0> : LevelsOfBlock<Arch, BlockQ8_0> {
-  static constexpr bool kSigned = true;
+// Levels of eight bits.
+template <class Arch, class Block>
+struct WideLevels : LevelsOfBlock<Arch, Block> {
+  static constexpr bool kSigned = !kMultipliesAllBytes<Arch>;
+  static constexpr int kOffset = kSigned ? 0 : 128;
   static constexpr int kChain = 1;
-  static __m256i levels(const BlockQ8_0& b, int) { return Bytes32<Arch>::load(b.qs); }
+
+ protected:
+  static __m256i with_offset(__m256i levels) {
+    return kSigned ? levels : _mm256_xor_si256(levels, _mm256_set1_epi8(-128));
+  }
 };
 
 template <class Arch>
-struct Levels32<Arch, BlockIQ4_NL> : LevelsOfBlock<Arch, BlockIQ4_NL> {
-  static constexpr bool kSigned = true;
-  static constexpr int kChain = 1;
+struct Levels32<Arch, BlockQ8_0> : WideLevels<Arch, BlockQ8_0> {
+  static __m256i levels(const BlockQ8_0& b, int) {
+    return Levels32::with_offset(Bytes32<Arch>::load(b.qs));
+  }
+};
+
+template <class Arch>
+struct Levels32<Arch, BlockIQ4_NL> : WideLevels<Arch, BlockIQ4_NL> {
   static __m256i levels(const BlockIQ4_NL& b, int) {
     const __m256i table = _mm256_broadcastsi128_si256(
         _mm_setr_epi8(-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113));
-    return _mm256_shuffle_epi8(table, Bytes32<Arch>::nibbles(b.qs));
+    return _mm256_shuffle_epi8(Levels32::with_offset(table), Bytes32<Arch>::nibbles(b.qs));
   }
 };
 
