@@ -12,9 +12,10 @@
 namespace qwen {
 
 struct BackendOptions {
-  int threads = 0;       // 0: usable_cores() (host.h)
-  std::string isa = {};  // "", "avx512", "avx2" or "baseline": the cpu backend's instruction set
-  bool exact = false;    // FP32 operands in every matrix product
+  int threads = 0;  // 0: usable_cores() (host.h)
+  // "", "avx512", "avxvnni", "avx2" or "baseline": the cpu backend's instruction set
+  std::string isa = {};
+  bool exact = false;  // FP32 operands in every matrix product
   CudaOptions cuda = {};
 };
 

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -80,29 +81,67 @@ TEST(Int8, NotFiniteValuesSpreadOverTheirBlockOnly) {
   }
 }
 
-// A product with the identity, whose levels are 0 and 1 and whose scale is 1, is the rounded x.
+// The identity as a weight, with a scale of 1. Other levels than 0 are wherever 0 is not stored as 0.
+std::vector<BlockQ8_0> identity_q8_0(std::int64_t n) {
+  std::vector<BlockQ8_0> blocks(n * n / 32, {.d = f32_to_f16(1), .qs = {}});
+  for (std::int64_t i = 0; i < n; ++i) blocks[(i * n + i) / 32].qs[i % 32] = 1;
+  return blocks;
+}
+
+std::vector<BlockQ4_0> identity_q4_0(std::int64_t n) {
+  BlockQ4_0 zeros{.d = f32_to_f16(1), .qs = {}};
+  std::fill_n(zeros.qs, 16, 0x88);
+  std::vector<BlockQ4_0> blocks(n * n / 32, zeros);
+  for (std::int64_t i = 0; i < n; ++i) {
+    blocks[(i * n + i) / 32].qs[i % 16] = i % 32 < 16 ? 0x89 : 0x98;
+  }
+  return blocks;
+}
+
+std::vector<BlockQ6_K> identity_q6_k(std::int64_t n) {
+  BlockQ6_K zeros{};
+  zeros.d = f32_to_f16(1);
+  std::fill_n(zeros.scales, 16, std::int8_t{1});
+  std::fill_n(zeros.qh, 64, 0xaa);
+  std::vector<BlockQ6_K> blocks(n * n / 256, zeros);
+  for (std::int64_t i = 0; i < n; ++i) {
+    const std::int64_t place = i % 256 / 128 * 64 + i % 64;
+    blocks[(i * n + i) / 256].ql[place] = i % 128 < 64 ? 0x01 : 0x10;
+  }
+  return blocks;
+}
+
+// A product with the identity is the rounded x.
+template <class Block>
+void expect_rounded(std::vector<Block> weight, std::int64_t n, bool is_head) {
+  for (const std::string_view isa : CpuBackend::usable_isas()) {
+    CpuBackend cpu(2, isa, Activations::kInt8);
+    for (const std::int64_t n_tokens : {1, 2, 3, 7, 12, 13, 30}) {
+      std::vector<float> x = activations(n_tokens * n, 5);
+      std::vector<float> y(x.size());
+      const Gemm op{.out = Tensor(y.data(), DType::kF32, {n_tokens, n}),
+                    .x = Tensor(x.data(), DType::kF32, {n_tokens, n}),
+                    .weight = Tensor(weight.data(), Block::kDType, {n, n}),
+                    .is_head = is_head};
+      const double fine_from = cpu.contract(op).int8_fine_from;
+      if (isa.starts_with("avx2")) EXPECT_GT(fine_from, 0) << isa;
+      if (fine_from == 0) continue;  // FP32 there
+      cpu(op);
+      for (std::int64_t t = 0; t < n_tokens; ++t) round_to_int8(x.data() + t * n, n, fine_from);
+      EXPECT_EQ(y, x) << isa << ", " << info(Block::kDType).name << ", " << n << " columns, "
+                      << n_tokens << " tokens";
+    }
+  }
+}
+
 TEST(Int8, KernelsRoundTheSameWay) {
   // Also an odd number of blocks, and a head.
   for (const auto& [n, is_head] : {std::pair{96, false}, {256, false}, {896, false}, {96, true}}) {
-    std::vector<BlockQ8_0> weight(n * n / 32);
-    for (BlockQ8_0& b : weight) b = {.d = f32_to_f16(1), .qs = {}};
-    for (std::int64_t i = 0; i < n; ++i) weight[(i * n + i) / 32].qs[i % 32] = 1;
-    for (const std::string_view isa : CpuBackend::usable_isas()) {
-      CpuBackend cpu(2, isa, Activations::kInt8);
-      for (const std::int64_t n_tokens : {1, 3, 7, 12, 13, 30}) {
-        std::vector<float> x = activations(n_tokens * n, 5);
-        std::vector<float> y(x.size());
-        const Gemm op{.out = Tensor(y.data(), DType::kF32, {n_tokens, n}),
-                      .x = Tensor(x.data(), DType::kF32, {n_tokens, n}),
-                      .weight = Tensor(weight.data(), DType::kQ8_0, {n, n}),
-                      .is_head = is_head};
-        const double fine_from = cpu.contract(op).int8_fine_from;
-        if (fine_from == 0) continue;  // FP32 there
-        cpu(op);
-        for (std::int64_t t = 0; t < n_tokens; ++t) round_to_int8(x.data() + t * n, n, fine_from);
-        EXPECT_EQ(y, x) << isa << ", " << n << " columns, " << n_tokens << " tokens";
-      }
-    }
+    expect_rounded(identity_q8_0(n), n, is_head);
+    expect_rounded(identity_q4_0(n), n, is_head);  // levels with an offset
+  }
+  for (const bool is_head : {false, true}) {
+    expect_rounded(identity_q6_k(768), 768, is_head);  // 16 columns per scale
   }
 }
 

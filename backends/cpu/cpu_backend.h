@@ -66,7 +66,7 @@ class CpuBackend : public ReferenceBackend {
   void multiply(Products ops);
   // Null: the product is taken in FP32.
   const cpu::Int8Format* int8_format(const Gemm& op) const;
-  static Contract int8_contract(const Gemm& op, const cpu::Int8Format& format);
+  Contract int8_contract(const Gemm& op, const cpu::Int8Format& format) const;
   void int8_gemm(Products ops);
   // Rounds their x, once for all that take it alike.
   std::vector<Int8Product> rounded(Products ops, bool panels);

@@ -2,6 +2,7 @@
 // tokens go through the rows as they lie in the file; many share panels of rows, which are laid out
 // so that a lane is a row while they are in a cache.
 #include <algorithm>
+#include <bit>
 
 #include "backends/cpu/cpu_backend.h"
 #include "backends/cpu/kernels/int8.h"
@@ -77,13 +78,14 @@ const Int8Format* CpuBackend::int8_format(const Gemm& op) const {
   return format.sub > 0 ? &format : nullptr;
 }
 
-Contract CpuBackend::int8_contract(const Gemm& op, const Int8Format& format) {
+Contract CpuBackend::int8_contract(const Gemm& op, const Int8Format& format) const {
   // A term: the product of its scales, that with an integer, and its addition. Fine planes are
   // terms of their own.
   const bool panels = op.x.rows() >= kFromTokens;
-  const std::int64_t n_terms = padded(op.x.cols()) / (panels ? format.sub : Int8Rows::kUnit);
-  constexpr std::int64_t kOfLanes = 4;  // additions of 16 lanes
-  return {.sum_depth = (format.has_min ? 3 : 2) * n_terms + 2 + (panels ? 0 : kOfLanes),
+  const std::int64_t lanes = kernels_->lanes;  // of four columns each
+  const std::int64_t n_terms = padded(op.x.cols()) / (panels ? format.sub : 4 * lanes);
+  const std::int64_t of_lanes = std::bit_width(static_cast<std::uint64_t>(lanes)) - 1;
+  return {.sum_depth = (format.has_min ? 3 : 2) * n_terms + 2 + (panels ? 0 : of_lanes),
           .separate_minima = format.has_min,
           .int8_fine_from = fine_from(op)};
 }

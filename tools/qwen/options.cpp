@@ -51,7 +51,7 @@ void ModelOptions::declare(Parser& parser) {
                  "run only the first N layers, then the final norm and head");
   parser.integer("--gpu-layers,--n-gpu-layers", gpu_layers, {0, kMaxInt32},
                  "-ngl: 0 is --device cpu, all layers or more is all on the GPU");
-  parser.choice("--isa", isa, {"avx512", "avx2", "baseline"},
+  parser.choice("--isa", isa, {"avx512", "avxvnni", "avx2", "baseline"},
                 "instruction set of --device cpu; default: the widest that the processor has");
   parser.choice("--kv", kv, {"f16", "f32"},
                 "numbers of the key/value cache; default: f16 on cuda, f32 on cpu and ref");

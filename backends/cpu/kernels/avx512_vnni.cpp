@@ -19,7 +19,7 @@ Int8Kernels make() {
          .pack = pack<Blocks>,
          .multiply = multiply<Levels<Blocks>::kSub, Levels<Blocks>::kHasMin>}),
    ...);
-  k.quantise = quantise;
+  k.quantise = quantise<Vnni>;
   return k;
 }
 

@@ -31,7 +31,8 @@ struct Int8Rows {
   // in groups of 4 (n_rows, n_cols / kInt8Block): of each block.
   std::byte* sums;
   std::byte* fine_sums;  // as `sums`, of plane `fine`; formats with a minimum have all in `sums`
-  // (n_rows, n_cols / kInt8Block): the blocks (group 4: units) with a fine plane, and how many.
+  // (n_rows, n_cols / kInt8Block): the blocks (group 4: what a register holds of blocks) with a
+  // fine plane, and how many.
   std::int32_t* listed;
   std::int32_t* n_listed;  // (n_rows)
 

@@ -7,19 +7,12 @@
 #include <cstdint>
 
 #include "backends/cpu/kernels/int8.h"
+#include "backends/cpu/kernels/int8_panels.h"
 #include "backends/cpu/kernels/levels_avx512.h"
 #include "backends/cpu/kernels/transpose_avx512.h"
 #include "core/int8.h"
 
 namespace qwen::cpu {
-
-// What a panel holds of kSub columns.
-template <int kSub, bool kHasMin>
-struct PanelPart {
-  float scale[Int8Format::kPanelRows];
-  float min[kHasMin ? Int8Format::kPanelRows : 0];
-  std::uint8_t levels[kSub / 4][Int8Format::kPanelRows][4];
-};
 
 template <class Block>
 void pack(const std::byte* rows, std::size_t row_bytes, std::int64_t n_rows, std::int64_t n_cols,

@@ -85,6 +85,7 @@ std::vector<const Kernels*> usable_kernels();
 // One per instruction set that was compiled in; each is defined in a file of its own.
 const Kernels& baseline_kernels();
 const Kernels& avx2_kernels();
+const Kernels& avxvnni_kernels();
 const Kernels& avx512_kernels();
 const Kernels& avx512_vnni_kernels();
 

@@ -10,10 +10,15 @@ namespace qwen::cpu {
 #if defined(__x86_64__)
 namespace {
 
-// Clang 14's __builtin_cpu_supports does not know this one.
+// Clang 14's __builtin_cpu_supports does not know these two.
 bool has_f16c() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+
+bool has_avxvnni() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & bit_AVXVNNI) != 0;
 }
 
 }  // namespace
@@ -30,6 +35,7 @@ std::vector<const Kernels*> usable_kernels() {
     usable.push_back(__builtin_cpu_supports("avx512vnni") ? &avx512_vnni_kernels()
                                                           : &avx512_kernels());
   }
+  if (avx2 && has_avxvnni()) usable.push_back(&avxvnni_kernels());
   if (avx2) usable.push_back(&avx2_kernels());
 #endif
   usable.push_back(&baseline_kernels());
