@@ -42,13 +42,11 @@ class Integers<Vnni> {
       sums[1] = _mm512_reduce_add_epi32(high_);
     } else {
       static_assert(kGroup == 4);
-      alignas(64) std::int32_t all[32];
-      _mm512_store_si512(all, low_);
-      _mm512_store_si512(all + 16, high_);
-      for (int i = 0; i < 8; ++i) {
-        const std::int32_t* const four = all + 4 * i;
-        sums[i] = four[0] + four[1] + four[2] + four[3];
-      }
+      // Of coarse and fine planes, which are bytes.
+      const __m256i bytes =
+          _mm256_set_m128i(_mm512_cvtepi32_epi8(high_), _mm512_cvtepi32_epi8(low_));
+      const __m256i fours = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), bytes);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums), fours);
     }
   }
 
