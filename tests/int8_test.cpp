@@ -81,13 +81,14 @@ TEST(Int8, NotFiniteValuesSpreadOverTheirBlockOnly) {
   }
 }
 
-// The identity as a weight, with a scale of 1. Other levels than 0 are wherever 0 is not stored as 0.
+// The identity as a weight, with a scale of 1.
 std::vector<BlockQ8_0> identity_q8_0(std::int64_t n) {
   std::vector<BlockQ8_0> blocks(n * n / 32, {.d = f32_to_f16(1), .qs = {}});
   for (std::int64_t i = 0; i < n; ++i) blocks[(i * n + i) / 32].qs[i % 32] = 1;
   return blocks;
 }
 
+// 8 stands for 0.
 std::vector<BlockQ4_0> identity_q4_0(std::int64_t n) {
   BlockQ4_0 zeros{.d = f32_to_f16(1), .qs = {}};
   std::fill_n(zeros.qs, 16, 0x88);
@@ -98,6 +99,7 @@ std::vector<BlockQ4_0> identity_q4_0(std::int64_t n) {
   return blocks;
 }
 
+// 32 stands for 0.
 std::vector<BlockQ6_K> identity_q6_k(std::int64_t n) {
   BlockQ6_K zeros{};
   zeros.d = f32_to_f16(1);

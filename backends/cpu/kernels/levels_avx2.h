@@ -1,9 +1,9 @@
 // Quantised blocks as bytes in 256-bit registers, and their scales.
 //
 // levels(): elements [32 i, 32 i + 32) of a block, with kOffset added to the levels of
-// core/blocks.h. They are unsigned, or signed if kSigned. kChain products of pairs of them with
-// integers of magnitude 127 add up to at most 32767. scales() writes those of a block; scale()
-// takes them, and gives every four of elements [32 i, 32 i + 32) theirs.
+// core/blocks.h. They are unsigned, or signed if kSigned. kChain is that of the largest level.
+// scales() writes those of a block; scale() takes them, and gives every four of elements
+// [32 i, 32 i + 32) theirs.
 #pragma once
 
 #include <immintrin.h>
@@ -48,6 +48,9 @@ struct Bytes32 {
 template <class Arch>
 inline constexpr bool kMultipliesAllBytes = false;
 
+// Of products of pairs of levels with integers of magnitude 127, whose sum fits in 16 bits.
+constexpr int longest_chain(int largest_level) { return 32767 / (2 * 127 * largest_level); }
+
 template <class Arch, class Block>
 struct Levels32;
 
@@ -78,7 +81,7 @@ template <class Arch, class Block>
 struct WideLevels : LevelsOfBlock<Arch, Block> {
   static constexpr bool kSigned = !kMultipliesAllBytes<Arch>;
   static constexpr int kOffset = kSigned ? 0 : 128;
-  static constexpr int kChain = 1;
+  static constexpr int kChain = longest_chain(128);
 
  protected:
   static __m256i with_offset(__m256i levels) {
@@ -105,14 +108,14 @@ struct Levels32<Arch, BlockIQ4_NL> : WideLevels<Arch, BlockIQ4_NL> {
 template <class Arch>
 struct Levels32<Arch, BlockQ4_0> : LevelsOfBlock<Arch, BlockQ4_0> {
   static constexpr int kOffset = 8;
-  static constexpr int kChain = 8;
+  static constexpr int kChain = longest_chain(15);
   static __m256i levels(const BlockQ4_0& b, int) { return Bytes32<Arch>::nibbles(b.qs); }
 };
 
 template <class Arch>
 struct Levels32<Arch, BlockQ5_0> : LevelsOfBlock<Arch, BlockQ5_0> {
   static constexpr int kOffset = 16;
-  static constexpr int kChain = 4;
+  static constexpr int kChain = longest_chain(31);
   static __m256i levels(const BlockQ5_0& b, int) {
     return _mm256_or_si256(Bytes32<Arch>::nibbles(b.qs), Bytes32<Arch>::fifth_bits(b.qh));
   }
@@ -132,13 +135,13 @@ struct LevelsWithMin32 : LevelsOfBlock<Arch, Block> {
 
 template <class Arch>
 struct Levels32<Arch, BlockQ4_1> : LevelsWithMin32<Arch, BlockQ4_1> {
-  static constexpr int kChain = 8;
+  static constexpr int kChain = longest_chain(15);
   static __m256i levels(const BlockQ4_1& b, int) { return Bytes32<Arch>::nibbles(b.qs); }
 };
 
 template <class Arch>
 struct Levels32<Arch, BlockQ5_1> : LevelsWithMin32<Arch, BlockQ5_1> {
-  static constexpr int kChain = 4;
+  static constexpr int kChain = longest_chain(31);
   static __m256i levels(const BlockQ5_1& b, int) {
     return _mm256_or_si256(Bytes32<Arch>::nibbles(b.qs), Bytes32<Arch>::fifth_bits(b.qh));
   }
@@ -192,13 +195,13 @@ struct LevelsOfK32 {
 
 template <class Arch>
 struct Levels32<Arch, BlockQ4_K> : LevelsOfK32<Arch, BlockQ4_K> {
-  static constexpr int kChain = 8;
+  static constexpr int kChain = longest_chain(15);
   static __m256i levels(const BlockQ4_K& b, int i) { return Levels32::nibbles(b, i); }
 };
 
 template <class Arch>
 struct Levels32<Arch, BlockQ5_K> : LevelsOfK32<Arch, BlockQ5_K> {
-  static constexpr int kChain = 4;
+  static constexpr int kChain = longest_chain(31);
   // Bit i of the 32 bytes is the fifth bit of sub-block i.
   static __m256i levels(const BlockQ5_K& b, int i) {
     const __m256i bits = Bytes32<Arch>::load(b.qh);
@@ -214,7 +217,7 @@ struct Levels32<Arch, BlockQ6_K> {
   static constexpr bool kHasMin = false;
   static constexpr bool kSigned = false;
   static constexpr int kOffset = 32;
-  static constexpr int kChain = 2;
+  static constexpr int kChain = longest_chain(63);
   static void scales(const BlockQ6_K& b, float* to) {
     const __m256 d = _mm256_set1_ps(_cvtsh_ss(b.d));
     for (int i = 0; i < 16; i += 8) {
