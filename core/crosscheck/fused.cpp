@@ -50,7 +50,7 @@ bool same_memory(const Plan& a, const Plan& b) {
 Cause differs(const FusedRun& run, const Plan& plan, std::string_view how) {
   return {"the fused " + std::string(plan[run.first].tap.name) + ".." +
               std::string(plan[run.first + run.count - 1].tap.name) + " " + std::string(how),
-          "the oracle ran them one by one from the same inputs"};
+          "they were run one by one from the same inputs"};
 }
 
 }  // namespace
@@ -102,12 +102,12 @@ void FusedCheck::judge_run(const FusedRun& run, const Plan& path, const Plan& or
   }
   sides_.path.execute(theirs);
   ErrorChain path_errors(norms_);
-  ErrorChain oracle_errors(norms_);
-  const Plan ours = expand(run, oracle, path_errors, oracle_errors);
+  ErrorChain host_errors(norms_);
+  const Plan ours = expand(run, oracle, path_errors, host_errors);
   ++result_.n_runs;
   const auto bounds = [&](const Tensor& t) {
     std::vector<double> sum = path_errors.of(t);
-    const std::vector<double>& more = oracle_errors.of(t);
+    const std::vector<double>& more = host_errors.of(t);
     for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += more[i];
     return sum;
   };
@@ -131,18 +131,18 @@ void FusedCheck::judge_run(const FusedRun& run, const Plan& path, const Plan& or
 }
 
 Plan FusedCheck::expand(const FusedRun& run, const Plan& oracle, ErrorChain& path_errors,
-                        ErrorChain& oracle_errors) {
+                        ErrorChain& host_errors) {
   Plan ops = part(oracle, run);
   for (Node& node : ops) {
     const Op before = with_own_outputs(node.op, scratch_);
     if (std::holds_alternative<KvWrite>(node.op)) {
       node.op = before;
-      sides_.oracle(node.op, node.tap);
+      sides_.host(node.op, node.tap);
       continue;
     }
-    sides_.oracle(node.op, node.tap);
+    sides_.host(node.op, node.tap);
     path_errors.follow(node.op, before, sides_.path.contract(node.op));
-    oracle_errors.follow(node.op, before, sides_.oracle.contract(node.op));
+    host_errors.follow(node.op, before, sides_.host.contract(node.op));
   }
   return ops;
 }

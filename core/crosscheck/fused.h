@@ -1,6 +1,7 @@
 // What a path runs as one is judged by its expansion: the ops that it stands for, computed by the
-// oracle from the very inputs that the run has. And what a path has made ready to be run again and
-// again must leave the bits that the same launches leave one by one.
+// host (Sides) from the very inputs that the run has; the oracle judges the same ops one by one.
+// And what a path has made ready to be run again and again must leave the bits that the same
+// launches leave one by one.
 #pragma once
 
 #include <cstdint>
@@ -43,9 +44,9 @@ class FusedCheck {
   };
 
   void judge_run(const FusedRun& run, const Plan& path, const Plan& oracle);
-  // Runs its ops on the oracle. Returns them; a KvWrite works on a copy of the cache.
+  // Runs its ops on the host. Returns them; a KvWrite works on a copy of the cache.
   Plan expand(const FusedRun& run, const Plan& oracle, ErrorChain& path_errors,
-              ErrorChain& oracle_errors);
+              ErrorChain& host_errors);
   void compare(const Tensor& theirs, const Tensor& ours, std::vector<double> bounds,
                const Node& node, const FusedRun& run, const Plan& path);
   void compare_cache(const KvWrite& theirs, const KvWrite& ours, const Node& node,
