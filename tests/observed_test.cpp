@@ -30,32 +30,35 @@ TEST_P(ObservedTest, ShadowLeavesTheBitsAsTheyAre) {
   if (!why.empty()) GTEST_SKIP() << why;
   const auto path = make_backend(GetParam(), {.threads = GetParam() == "cpu" ? 3 : 0,
                                               .cuda = {.level = CudaOptions::Level::kEager}});
-  ReferenceBackend reference;
-  const PlacedModel on_path(tiny_models().front(), *path);
-  const PlacedModel exact(tiny_models().front(), reference);
-  const SessionOptions session_options{.ctx = 32, .max_step_tokens = 32, .poison = true};
-  Session alone(*on_path.model, *path, session_options);
-  Session observed(*on_path.model, *path, session_options);
-  Session oracle(*exact.model, reference, session_options);
-  Shadow shadow({*path, reference, reference, reference});
-  const Ids text = random_text(22, 3);
-  std::vector<TokenInput> tokens;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const bool ends = i >= 18;  // a prefill, and a token a step
-    tokens.push_back({text[i], static_cast<std::int32_t>(i), 0, ends});
-    if (!ends) continue;
-    const std::vector<float> expected = read_floats(*path, alone.step(tokens));
-    Plan plan;
-    {
-      const RecordingScope recording(reference, plan);
-      oracle.step(tokens);
+  for (const qwen::testing::TinyModel& tiny : tiny_models()) {
+    SCOPED_TRACE(tiny.name);
+    ReferenceBackend reference;
+    const PlacedModel on_path(tiny, *path);
+    const PlacedModel exact(tiny, reference);
+    const SessionOptions session_options{.ctx = 32, .max_step_tokens = 32, .poison = true};
+    Session alone(*on_path.model, *path, session_options);
+    Session observed(*on_path.model, *path, session_options);
+    Session oracle(*exact.model, reference, session_options);
+    Shadow shadow({*path, reference, reference, reference});
+    const Ids text = random_text(22, 3);
+    std::vector<TokenInput> tokens;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+      const bool ends = i >= 18;  // a prefill, and a token a step
+      tokens.push_back({text[i], static_cast<std::int32_t>(i), 0, ends});
+      if (!ends) continue;
+      const std::vector<float> expected = read_floats(*path, alone.step(tokens));
+      Plan plan;
+      {
+        const RecordingScope recording(reference, plan);
+        oracle.step(tokens);
+      }
+      shadow.begin(plan, tokens);
+      const ObservingScope observing(*path, &shadow);
+      EXPECT_EQ(read_floats(*path, observed.step(tokens)), expected) << "token " << i;
+      tokens.clear();
     }
-    shadow.begin(plan, tokens);
-    const ObservingScope observing(*path, &shadow);
-    EXPECT_EQ(read_floats(*path, observed.step(tokens)), expected) << "token " << i;
-    tokens.clear();
+    EXPECT_GT(shadow.result().n_checks, 100);
   }
-  EXPECT_GT(shadow.result().n_checks, 100);
 }
 
 // What is read from it arrives when it is waited for, and not before.

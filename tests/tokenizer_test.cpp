@@ -249,6 +249,10 @@ TEST(Vocabulary, RefusesWhatIsMalformed) {
        [](VocabularyBuilder& b) { b.merges.push_back("a zz"); }},
       {"unknown_token_in_merge", merges, "its result",
        [](VocabularyBuilder& b) { b.merges.push_back("a z"); }},
+      {"unknown_token_in_merge", merges, "merge 1 ",  // the first of two
+       [](VocabularyBuilder& b) {
+         b.merges.insert(b.merges.end(), {"a zz", "broken"});
+       }},
       {"duplicate_merge", merges, "merge 1 \"a b\"",
        [](VocabularyBuilder& b) { b.merge("a", "b"); }},
       {"special_token_in_merge", merges, "merge 1 ",

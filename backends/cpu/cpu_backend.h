@@ -62,7 +62,8 @@ class CpuBackend : public ReferenceBackend {
   using Products = std::span<const Gemm>;
 
   static bool uses_panels(const Gemm& op);
-  bool go_together(const Node& a, const Node& b) const;
+  // Whether `node` is a product that can be taken at the same time as those of `run`.
+  bool goes_with(std::span<const Node> run, const Node& node) const;
   void multiply(Products ops);
   // Null: the product is taken in FP32.
   const cpu::Int8Format* int8_format(const Gemm& op) const;

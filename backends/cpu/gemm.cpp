@@ -30,19 +30,22 @@ using cpu::ThreadPool;
 
 bool CpuBackend::uses_panels(const Gemm& op) { return op.x.rows() >= kPanelTokens; }
 
-bool CpuBackend::go_together(const Node& a, const Node& b) const {
-  const auto* const first = std::get_if<Gemm>(&a.op);
-  const auto* const second = std::get_if<Gemm>(&b.op);
-  if (first == nullptr || second == nullptr) return false;
-  return first->x.data == second->x.data && first->x.shape == second->x.shape &&
-         first->out.data != first->x.data &&
-         (int8_format(*first) == nullptr) == (int8_format(*second) == nullptr);
+bool CpuBackend::goes_with(std::span<const Node> run, const Node& node) const {
+  const auto* const op = std::get_if<Gemm>(&node.op);
+  return op != nullptr && std::all_of(run.begin(), run.end(), [&](const Node& other) {
+           const auto* const earlier = std::get_if<Gemm>(&other.op);
+           return earlier != nullptr && op->x.data == earlier->x.data &&
+                  op->x.shape == earlier->x.shape && !op->out.overlaps(earlier->out) &&
+                  !op->weight.overlaps(earlier->out) && !op->out.overlaps(earlier->weight) &&
+                  (int8_format(*op) == nullptr) == (int8_format(*earlier) == nullptr);
+         });
 }
 
 std::vector<FusedRun> CpuBackend::fused_runs(const Plan& plan) const {
   std::vector<FusedRun> runs;
   for (std::size_t first = 0, past = 1; first < plan.size(); first = past++) {
-    while (past < plan.size() && go_together(plan[past - 1], plan[past])) ++past;
+    const auto run = [&] { return std::span(plan).subspan(first, past - first); };
+    while (past < plan.size() && goes_with(run(), plan[past])) ++past;
     if (past - first > 1) runs.push_back({.first = first, .count = past - first});
   }
   return runs;

@@ -81,7 +81,7 @@ const Int8Format* CpuBackend::int8_format(const Gemm& op) const {
 
 Contract CpuBackend::int8_contract(const Gemm& op, const Int8Format& format) const {
   // A term: the product of its scales, that with an integer, and its addition. Fine planes are
-  // terms of their own.
+  // terms of their own, but for a head's, whose integers may be rounded to FP32 instead.
   const bool panels = op.x.rows() >= kFromTokens;
   const std::int64_t lanes = kernels_->lanes;  // of four columns each
   const std::int64_t n_terms = padded(op.x.cols()) / (panels ? format.sub : 4 * lanes);

@@ -3,34 +3,26 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <numeric>
 
 #include "core/int8.h"
 
 namespace qwen::crosscheck {
 namespace {
 
-// Elements of a weight that are decoded, and then rounded while they are in a cache: enough rows
-// for all of a backend's threads.
-constexpr std::int64_t kPiece = 1 << 20;
-constexpr std::int64_t kGrain = 1 << 14;  // of them a thread rounds at a time
+constexpr std::int64_t kGrain = 1 << 14;  // elements that a thread decodes and rounds at a time
 
 // The weight's rows in F32, rounded.
 Tensor rounded(const Tensor& weight, float scale, Backend& host, Scratch& scratch) {
-  const std::int64_t n_rows = weight.shape[0];
   const std::int64_t n_cols = weight.cols();
-  const Tensor ids = scratch.take(DType::kI32, {n_rows});
-  std::iota(ids.i32(), ids.i32() + n_rows, 0);
   const Tensor out = scratch.take(DType::kF32, weight.dims());
-  const std::int64_t step = std::max<std::int64_t>(1, kPiece / n_cols);
-  for (std::int64_t first = 0; first < n_rows; first += step) {
-    const std::int64_t end = std::min(n_rows, first + step);
-    const Tensor rows = out.slice(first, end);
-    host(Embed{.out = rows, .table = weight, .ids = ids.slice(first, end)});
-    host.parallel_for(rows.size(), kGrain, [&](std::int64_t begin, std::int64_t past) {
-      round_to_halves(rows.f32() + begin, past - begin, scale);
-    });
-  }
+  const std::int64_t grain = std::max<std::int64_t>(1, kGrain / n_cols);
+  host.parallel_for(weight.shape[0], grain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; ++r) {
+      float* const row = out.f32() + r * n_cols;
+      decode(weight.dtype, weight.row(r), n_cols, row);
+      round_to_halves(row, n_cols, scale);
+    }
+  });
   return out;
 }
 

@@ -13,9 +13,9 @@ struct Rounded {
   Contract contract;  // what is left of it
 };
 
-// `op` lies in host memory, and `host`, any backend there, decodes its weight. Ops whose contract
-// does not say how operands are rounded are returned as they are. A value that F16 cannot hold is
-// left as it is, so that an overflow of the path shows.
+// `op` lies in host memory; `host` lends its threads. Weights are decoded by their definition
+// (core/dtype.h). Ops whose contract does not say how operands are rounded are returned as they
+// are. A value that F16 cannot hold is left as it is, so that an overflow of the path shows.
 Rounded rounded(const Op& op, const Contract& contract, Backend& host, Scratch& scratch);
 
 // Each value times `scale`, a power of two, rounded to the nearest F16, ties to even, and divided

@@ -9,9 +9,8 @@ struct Sides {
   Backend& path;       // under test
   Backend& oracle;     // host memory; may be the reference itself
   Backend& reference;  // host memory: the definition. It judges again what the oracle finds wrong
-  // Host memory: the fastest there, which may be the oracle. It lends its threads, decodes the
-  // weights whose rounding is repeated, bit for bit as any backend does, runs one by one what the
-  // path fuses, and runs the twins.
+  // Host memory: the fastest there, which may be the oracle. It lends its threads, runs one by one
+  // what the path fuses, and runs the twins.
   Backend& host;
 };
 

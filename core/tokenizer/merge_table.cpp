@@ -22,15 +22,13 @@ bool is_concatenation(std::string_view whole, std::string_view left, std::string
          whole.ends_with(right);
 }
 
-// The two tokens of a merge.
-std::pair<std::string_view, std::string_view> parts(std::string_view merge, std::size_t index) {
-  // The byte alphabet has no space, so a space can only be the separator.
+// The two tokens of a merge; empty if it is not two with one space between them. The byte alphabet
+// has no space, so a space can only be the separator.
+std::pair<std::string_view, std::string_view> parts(std::string_view merge) {
   const std::size_t space = merge.find(' ');
   const bool are_two = space != merge.npos && space > 0 && space + 1 < merge.size() &&
                        merge.find(' ', space + 1) == merge.npos;
-  if (!are_two) {
-    refuse_merge("bad_merge", index, merge, "expected two tokens with one space between them");
-  }
+  if (!are_two) return {};
   return {merge.substr(0, space), merge.substr(space + 1)};
 }
 
@@ -50,7 +48,7 @@ MergeTable::MergeTable(const TokenTable& tokens, std::span<const std::string_vie
     const std::size_t past = std::min(first + kTogether, merges.size());
     spellings.clear();
     for (std::size_t index = first; index < past; ++index) {
-      const auto [left, right] = parts(merges[index], index);
+      const auto [left, right] = parts(merges[index]);
       spellings.insert(spellings.end(), {left, right});
     }
     ids.resize(spellings.size());
@@ -88,7 +86,10 @@ std::size_t MergeTable::longest_probe() const {
 void MergeTable::append(const TokenTable& tokens, std::span<const std::string_view> merges,
                         std::size_t index, std::int32_t left_id, std::int32_t right_id) {
   const std::string_view merge = merges[index];
-  const auto [left, right] = parts(merge, index);
+  const auto [left, right] = parts(merge);
+  if (left.empty()) {
+    refuse_merge("bad_merge", index, merge, "expected two tokens with one space between them");
+  }
   MergeRule rule = {left_id, right_id, TokenTable::kNone};
   // Tokens are numbered in the order of the merges that make them, nearly always: look there first.
   const std::int32_t guess = rules_.empty() ? TokenTable::kNone : rules_.back().merged + 1;

@@ -51,9 +51,9 @@ class MergeTable {
                               static_cast<std::uint32_t>(right);
     return hash_(key) & mask_;
   }
-  // Appends the rule of `merges[index]`, whose two tokens are `left` and `right`.
+  // Appends the rule of `merges[index]`, whose two tokens were looked up.
   void append(const TokenTable& tokens, std::span<const std::string_view> merges, std::size_t index,
-              std::int32_t left, std::int32_t right);
+              std::int32_t left_id, std::int32_t right_id);
 
   std::vector<Slot> slots_;  // open addressing, a power of two, at most half full
   std::size_t mask_ = 0;

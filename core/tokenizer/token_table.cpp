@@ -41,9 +41,13 @@ TokenTable::TokenTable(std::vector<std::string_view> tokens, std::vector<std::in
   std::array<std::uint64_t, kAhead> hashes;
   for (std::int32_t id = 0; id < size(); ++id) {
     const std::size_t n = static_cast<std::size_t>(id) % kAhead;
-    for (std::size_t i = 0; n == 0 && i < std::min(kAhead, tokens_.size() - id); ++i) {
-      hashes[i] = hash_(spelling(id + static_cast<std::int32_t>(i)));
-      __builtin_prefetch(&slots_[home(hashes[i])], 1);
+    if (n == 0) {
+      const auto past = std::min(size(), id + static_cast<std::int32_t>(kAhead));
+      for (std::int32_t ahead = id; ahead < past; ++ahead) {
+        const std::uint64_t hash = hashes[static_cast<std::size_t>(ahead - id)] =
+            hash_(spelling(ahead));
+        __builtin_prefetch(&slots_[home(hash)], 1);
+      }
     }
     insert(id, hashes[n]);
     append_bytes(id);

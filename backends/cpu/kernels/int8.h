@@ -66,10 +66,11 @@ struct Int8PanelArgs {
   std::int64_t ldy;
 };
 
-// How a weight format is multiplied. Its levels become unsigned bytes: level + offset.
+// How a weight format is multiplied. Its levels become bytes: level + offset, which are unsigned
+// wherever a table has no products of signed ones.
 struct Int8Format {
   std::int64_t sub;     // columns that share a scale: 16 or 32; 0: the format is not supported
-  std::int32_t offset;  // 0 for formats with a minimum
+  std::int32_t offset;  // 0 for formats with a minimum, and for signed bytes
   bool has_min;
   void (*gemv)(const Int8GemvArgs&);
   // Lays `n_rows` rows of `n_cols` columns out as a panel: for each `sub` columns the scales (and

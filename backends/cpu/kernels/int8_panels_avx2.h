@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 
 #include "backends/cpu/kernels/int8.h"
 #include "backends/cpu/kernels/int8_dot_avx2.h"

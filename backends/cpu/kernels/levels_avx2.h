@@ -129,7 +129,10 @@ struct LevelsWithMin32 : LevelsOfBlock<Arch, Block> {
   static __m256 less_minima(__m256 total, const Block& b, const float* sums) {
     const __m256 sum = _mm256_zextps128_ps256(_mm_load_ss(sums));
     static_assert(offsetof(Block, m) == 2);
-    return _mm256_fmadd_ps(_mm256_movehdup_ps(LevelsWithMin32::two_halves(b)), sum, total);
+    // In the first lane alone: an infinite minimum times the zeros of the others is not a number.
+    const __m256 minimum =
+        _mm256_blend_ps(_mm256_setzero_ps(), _mm256_movehdup_ps(LevelsWithMin32::two_halves(b)), 1);
+    return _mm256_fmadd_ps(minimum, sum, total);
   }
 };
 
