@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "backends/cpu/kernels/scales_of_k.h"
 #include "core/blocks.h"
 
 namespace qwen::cpu {
@@ -150,22 +151,21 @@ struct Levels32<Arch, BlockQ5_1> : LevelsWithMin32<Arch, BlockQ5_1> {
   }
 };
 
-// Eight sub-blocks of 32 elements, six-bit scales and minima in 12 bytes.
+// Eight sub-blocks of 32 elements.
 template <class Arch, class Block>
 struct LevelsOfK32 {
+  using Scales = ScalesOfK<Arch, Block>;
   static constexpr int kSub = 32;
   static constexpr bool kHasMin = true;
   static constexpr bool kSigned = false;
   static constexpr int kOffset = 0;
-  static void scales(const Block& b, float* to) {
-    _mm256_storeu_ps(to, eight(word(b, 0), word(b, 0), word(b, 8), b.d));
-  }
+  static void scales(const Block& b, float* to) { _mm256_storeu_ps(to, Scales::scales(b)); }
   static __m256 scale(const Block&, const float* scales, int i) {
     return _mm256_broadcast_ss(scales + i);
   }
-  static void mins(const Block& b, float* to) { _mm256_storeu_ps(to, minima(b)); }
+  static void mins(const Block& b, float* to) { _mm256_storeu_ps(to, Scales::mins(b)); }
   static __m256 less_minima(__m256 total, const Block& b, const float* sums) {
-    return _mm256_fnmadd_ps(minima(b), _mm256_loadu_ps(sums), total);
+    return _mm256_fnmadd_ps(Scales::mins(b), _mm256_loadu_ps(sums), total);
   }
 
  protected:
@@ -173,26 +173,6 @@ struct LevelsOfK32 {
   static __m256i nibbles(const Block& b, int i) {
     const __m256i bytes = Bytes32<Arch>::load(b.qs + 32 * (i / 2));
     return Bytes32<Arch>::low_nibbles(i % 2 == 0 ? bytes : _mm256_srli_epi16(bytes, 4));
-  }
-
- private:
-  static __m256 minima(const Block& b) {
-    return eight(word(b, 4), word(b, 4), word(b, 8) >> 4, b.dmin);
-  }
-  static std::uint32_t word(const Block& b, int at) {
-    std::uint32_t w;
-    std::memcpy(&w, b.scales + at, 4);
-    return w;
-  }
-  // Four of six bits; four more of four bits, with two more above the six.
-  static __m256 eight(std::uint32_t six, std::uint32_t above, std::uint32_t four,
-                      std::uint16_t factor) {
-    const std::uint32_t low = six & 0x3f3f3f3fu;
-    const std::uint32_t high = (four & 0x0f0f0f0fu) | (above >> 2 & 0x30303030u);
-    const __m128i bytes =
-        _mm_cvtsi64_si128(static_cast<long long>(low | std::uint64_t{high} << 32));
-    const __m256 integers = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
-    return _mm256_mul_ps(integers, _mm256_set1_ps(_cvtsh_ss(factor)));
   }
 };
 

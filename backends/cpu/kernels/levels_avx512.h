@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstring>
 
+#include "backends/cpu/kernels/scales_of_k.h"
 #include "backends/cpu/kernels/unpack.h"
 
 namespace qwen::cpu {
@@ -155,7 +156,7 @@ struct Levels<BlockQ5_1> : LevelsWithMin<BlockQ5_1> {
   }
 };
 
-// Eight sub-blocks of 32 elements, six-bit scales and minima in 12 bytes.
+// Eight sub-blocks of 32 elements.
 template <class Block>
 struct LevelsOfK {
   static constexpr int kElements = 256;
@@ -164,26 +165,11 @@ struct LevelsOfK {
   static constexpr int kBlocks = 1;
   static constexpr int kOffset = 0;
 
-  static __m512 scales(const Block* b) { return eight(word(b, 0), word(b, 0), word(b, 8), b->d); }
+  static __m512 scales(const Block* b) {
+    return _mm512_zextps256_ps512(ScalesOfK<Vnni, Block>::scales(*b));
+  }
   static __m512 mins(const Block* b) {
-    return eight(word(b, 4), word(b, 4), word(b, 8) >> 4, b->dmin);
-  }
-
- private:
-  static std::uint32_t word(const Block* b, int at) {
-    std::uint32_t w;
-    std::memcpy(&w, b->scales + at, 4);
-    return w;
-  }
-  // Four of six bits; four more of four bits, with two more above the six.
-  static __m512 eight(std::uint32_t six, std::uint32_t above, std::uint32_t four,
-                      std::uint16_t factor) {
-    const std::uint32_t low = six & 0x3f3f3f3fu;
-    const std::uint32_t high = (four & 0x0f0f0f0fu) | (above >> 2 & 0x30303030u);
-    const __m128i bytes =
-        _mm_cvtsi64_si128(static_cast<long long>(low | std::uint64_t{high} << 32));
-    const __m256 integers = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
-    return _mm512_zextps256_ps512(_mm256_mul_ps(integers, _mm256_set1_ps(_cvtsh_ss(factor))));
+    return _mm512_zextps256_ps512(ScalesOfK<Vnni, Block>::mins(*b));
   }
 };
 
