@@ -54,7 +54,9 @@ Contract CpuBackend::contract(const Op& op) const {
     return {.sum_depth = norm->x.cols() / kernels_->lanes + kernels_->lanes + lane_depth};
   }
   if (const auto* gemm = std::get_if<Gemm>(&op)) {
-    if (const cpu::Int8Format* format = int8_format(*gemm)) return int8_contract(*gemm, *format);
+    if (const cpu::Int8Format* format = int8_format(gemm->weight)) {
+      return int8_contract(*gemm, *format);
+    }
     const std::int64_t n = gemm->x.cols();
     const std::int64_t tail = 2 * kernels_->lanes;  // elements after the last whole pair of vectors
     return {.sum_depth =
@@ -108,9 +110,18 @@ float* CpuBackend::shared_scratch(std::size_t floats) {
 void CpuBackend::run(const Embed& op) {
   const auto decode = kernels_->decode[static_cast<std::size_t>(op.table.dtype)];
   const std::int64_t dim = op.out.cols();
-  pool_.chunks(op.out.rows(), row_grain(dim), [&](std::int64_t begin, std::int64_t end, int) {
+  const bool panels = in_panels(op.table);
+  if (panels) reserve_scratch(op.table.row_bytes() / sizeof(float) + 1);
+  pool_.chunks(op.out.rows(), row_grain(dim), [&](std::int64_t begin, std::int64_t end, int thread) {
     for (std::int64_t t = begin; t < end; ++t) {
-      decode(op.table.row(op.ids.i32()[t]), dim, op.out.f32() + t * dim);
+      const std::int64_t id = op.ids.i32()[t];
+      const std::byte* row = op.table.row(id);
+      if (panels) {
+        auto* const copy = reinterpret_cast<std::byte*>(scratch(thread));
+        read_panel_row(op.table, id, copy);
+        row = copy;
+      }
+      decode(row, dim, op.out.f32() + t * dim);
     }
   });
 }

@@ -1,9 +1,11 @@
 // The CPU backend: FP32 arithmetic, or 8-bit activations in products of quantised weights; run-time
 // choice of instruction set; threads over output rows or (sequence, head) pairs, never over a sum:
-// any number of threads gives the same bits. Weights stay in their file format.
+// any number of threads gives the same bits. Weights stay in their file's format; those of products
+// with 8-bit activations are laid out anew, in panels (kernels/panels.h).
 #pragma once
 
 #include <span>
+#include <unordered_map>
 #include <vector>
 
 #include "backends/cpu/kernels/kernels.h"
@@ -34,6 +36,8 @@ class CpuBackend : public ReferenceBackend {
   // Products of the same x, where all are taken in FP32 or all in integers. Their bits are those
   // that they have one by one.
   std::vector<FusedRun> fused_runs(const Plan& plan) const override;
+  Tensor place_weight(const Tensor& host) override;
+  void read_weight(void* dst, const Tensor& weight) override;
   int threads() const { return pool_.threads(); }
   void parallel_for(std::int64_t n, std::int64_t grain,
                     const std::function<void(std::int64_t, std::int64_t)>& f) override;
@@ -65,13 +69,21 @@ class CpuBackend : public ReferenceBackend {
   // Whether `node` is a product that can be taken at the same time as those of `run`.
   bool goes_with(std::span<const Node> run, const Node& node) const;
   void multiply(Products ops);
-  // Null: the product is taken in FP32.
-  const cpu::Int8Format* int8_format(const Gemm& op) const;
-  Contract int8_contract(const Gemm& op, const cpu::Int8Format& format) const;
+  // Null: products with it are taken in FP32.
+  const cpu::Int8Format* int8_format(const Tensor& weight) const;
+  static Contract int8_contract(const Gemm& op, const cpu::Int8Format& format);
+  // Whether place_weight() laid it out. Ops take other weights, too, as they lie in the file.
+  bool in_panels(const Tensor& weight) const;
+  // As it lies in the file.
+  void read_panel_row(const Tensor& weight, std::int64_t row, std::byte* to) const;
+  // That of rows [row, row + 16), made in `scratch` if the weight is not in panels.
+  const std::byte* panel_of(const Gemm& op, const cpu::Int8Format& format, std::int64_t row,
+                            std::byte* scratch) const;
   void int8_gemm(Products ops);
   // Rounds their x, once for all that take it alike.
-  std::vector<Int8Product> rounded(Products ops, bool panels);
-  void int8_panels(const std::vector<Int8Product>& products);
+  std::vector<Int8Product> rounded(Products ops);
+  // Products of many tokens, which use a panel many times.
+  void int8_tiles(const std::vector<Int8Product>& products);
   void gemv(Products ops);
   // The weights' rows, in chunks for products that stream them.
   std::vector<cpu::ThreadPool::Range> streamed(Products ops) const;
@@ -98,6 +110,7 @@ class CpuBackend : public ReferenceBackend {
 
   std::vector<Scratch> scratch_;  // one per thread
   Scratch shared_;
+  std::unordered_map<const std::byte*, Buffer> panels_;  // by where they lie
 };
 
 }  // namespace qwen

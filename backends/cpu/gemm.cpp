@@ -37,7 +37,8 @@ bool CpuBackend::goes_with(std::span<const Node> run, const Node& node) const {
            return earlier != nullptr && op->x.data == earlier->x.data &&
                   op->x.shape == earlier->x.shape && !op->out.overlaps(earlier->out) &&
                   !op->weight.overlaps(earlier->out) && !op->out.overlaps(earlier->weight) &&
-                  (int8_format(*op) == nullptr) == (int8_format(*earlier) == nullptr);
+                  (int8_format(op->weight) == nullptr) ==
+                      (int8_format(earlier->weight) == nullptr);
          });
 }
 
@@ -72,7 +73,7 @@ void CpuBackend::execute_unobserved(const Plan& plan) {
 void CpuBackend::run(const Gemm& op) { multiply({&op, 1}); }
 
 void CpuBackend::multiply(Products ops) {
-  if (int8_format(ops.front()) != nullptr) {
+  if (int8_format(ops.front().weight) != nullptr) {
     int8_gemm(ops);
   } else if (uses_panels(ops.front())) {
     gemm(ops);

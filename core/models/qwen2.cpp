@@ -178,8 +178,13 @@ Qwen2::Qwen2(ModelFile& file, Backend& backend) {
     shape_.n_params += host.size();
     return host;
   };
+  const auto place = [&](const Tensor& host) {
+    const Tensor placed = backend.place_weight(host);
+    if (placed.data == host.data) file_ = &file;
+    return placed;
+  };
   const auto take = [&](const std::string& tensor, std::initializer_list<std::int64_t> dims) {
-    return backend.place_weight(read(tensor, dims));
+    return place(read(tensor, dims));
   };
   // Norms and biases are read element by element: they are F32 in every converter's output.
   const auto read_f32 = [&](const std::string& tensor, std::int64_t n) {
@@ -194,14 +199,12 @@ Qwen2::Qwen2(ModelFile& file, Backend& backend) {
     return t;
   };
   const auto take_f32 = [&](const std::string& tensor, std::int64_t n) {
-    return backend.place_weight(read_f32(tensor, n));
+    return place(read_f32(tensor, n));
   };
   const std::vector<float> inv_freq = inverse_frequencies(shape_.head_dim, rope_base_);
   std::vector<float> centers;  // (n_layers, n_kv_heads, head_dim)
 
-  const Tensor embedding = read("token_embd.weight", {shape_.n_vocab, dim});
-  embed_ = backend.place_weight(embedding);
-  if (embed_.data == embedding.data) file_ = &file;
+  embed_ = take("token_embd.weight", {shape_.n_vocab, dim});
   for (std::int64_t i = 0; i < shape_.n_layers; ++i) {
     const std::string blk = "blk." + std::to_string(i) + ".";
     Layer l;
@@ -212,7 +215,7 @@ Qwen2::Qwen2(ModelFile& file, Backend& backend) {
     l.q_bias = take_f32(blk + "attn_q.bias", q_dim);
     const Tensor k_bias = read_f32(blk + "attn_k.bias", kv_dim);
     append_center(k_bias, inv_freq, centers);
-    l.k_bias = backend.place_weight(k_bias);
+    l.k_bias = place(k_bias);
     l.v_bias = take_f32(blk + "attn_v.bias", kv_dim);
     l.o = take(blk + "attn_output.weight", {dim, q_dim});
     l.ffn_norm = take_f32(blk + "ffn_norm.weight", dim);

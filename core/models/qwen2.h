@@ -34,7 +34,7 @@ class Qwen2 : public Model {
   // A constant (n) F32 in the backend's memory, kept in tables_.
   Tensor place_table(Backend& backend, const std::vector<float>& table);
 
-  const ModelFile* file_ = nullptr;  // where the weights still lie; null if they were copied
+  const ModelFile* file_ = nullptr;  // where some weights still lie; null if all were copied
   ModelShape shape_;
   float eps_ = 0;
   float rope_base_ = 0;

@@ -1,7 +1,9 @@
 // Compiled for AVX2, FMA and F16C.
 #include "backends/cpu/kernels/simd_avx2.h"
 
-#include "backends/cpu/kernels/int8_avx2.h"
+#include "backends/cpu/kernels/int8_panels_avx2.h"
+#include "backends/cpu/kernels/int8_rows_avx2.h"
+#include "backends/cpu/kernels/int8_table.h"
 #include "backends/cpu/kernels/table.h"
 
 namespace qwen::cpu {

@@ -1,6 +1,8 @@
 // Compiled for AVX2, FMA, F16C and AVX-VNNI.
-#include "backends/cpu/kernels/int8_avx2.h"
 #include "backends/cpu/kernels/int8_dot_avxvnni.h"
+#include "backends/cpu/kernels/int8_panels_avx2.h"
+#include "backends/cpu/kernels/int8_rows_avx2.h"
+#include "backends/cpu/kernels/int8_table.h"
 
 namespace qwen::cpu {
 

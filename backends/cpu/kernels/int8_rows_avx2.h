@@ -10,8 +10,6 @@ namespace qwen::cpu {
 template <class Arch>
 class Integers {
  public:
-  static constexpr int kListedBlocks = 1;
-
   static float largest_magnitude(const float* p) {
     __m256i largest = magnitudes(p);
     for (int i = 8; i < 32; i += 8) largest = _mm256_max_epu32(largest, magnitudes(p + i));
@@ -51,15 +49,15 @@ class Integers {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(low), _mm256_castsi256_si128(bytes));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(high), _mm256_extracti128_si256(bytes, 1));
   }
-  template <int kGroup>
-  void sums(std::int32_t (&sums)[kInt8Block / kGroup]) const {
+  template <int kSub>
+  void sums(std::int32_t (&sums)[kInt8Block / kSub]) const {
     const __m256i fours = in_order(
         _mm256_hadd_epi32(_mm256_hadd_epi32(v_[0], v_[1]), _mm256_hadd_epi32(v_[2], v_[3])));
     alignas(32) std::int32_t all[8];
     _mm256_store_si256(reinterpret_cast<__m256i*>(all), fours);
-    for (int i = 0; i < kInt8Block / kGroup; ++i) {
+    for (int i = 0; i < kInt8Block / kSub; ++i) {
       sums[i] = 0;
-      for (int j = 0; j < kGroup / 4; ++j) sums[i] += all[kGroup / 4 * i + j];
+      for (int j = 0; j < kSub / 4; ++j) sums[i] += all[kSub / 4 * i + j];
     }
   }
 

@@ -4,15 +4,13 @@
 #include <immintrin.h>
 
 #include "backends/cpu/kernels/int8_rows.h"
-#include "backends/cpu/kernels/levels_avx512.h"
+#include "backends/cpu/kernels/words_avx512.h"
 
 namespace qwen::cpu {
 
 template <>
 class Integers<Vnni> {
  public:
-  static constexpr int kListedBlocks = 2;
-
   static float largest_magnitude(const float* p) {
     const __m512i no_sign = _mm512_set1_epi32(0x7fffffff);
     const __m512i largest = _mm512_max_epu32(_mm512_and_si512(_mm512_loadu_si512(p), no_sign),
@@ -33,20 +31,14 @@ class Integers<Vnni> {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(low), _mm512_cvtepi32_epi8(low_));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(high), _mm512_cvtepi32_epi8(high_));
   }
-  template <int kGroup>
-  void sums(std::int32_t (&sums)[kInt8Block / kGroup]) const {
-    if constexpr (kGroup == 32) {
+  template <int kSub>
+  void sums(std::int32_t (&sums)[kInt8Block / kSub]) const {
+    if constexpr (kSub == 32) {
       sums[0] = _mm512_reduce_add_epi32(_mm512_add_epi32(low_, high_));
-    } else if constexpr (kGroup == 16) {
+    } else {
+      static_assert(kSub == 16);
       sums[0] = _mm512_reduce_add_epi32(low_);
       sums[1] = _mm512_reduce_add_epi32(high_);
-    } else {
-      static_assert(kGroup == 4);
-      // Of coarse and fine planes, which are bytes.
-      const __m256i bytes =
-          _mm256_set_m128i(_mm512_cvtepi32_epi8(high_), _mm512_cvtepi32_epi8(low_));
-      const __m256i fours = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), bytes);
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums), fours);
     }
   }
 

@@ -1,0 +1,116 @@
+// 32-bit words of the 16 rows of a panel (panels.h), one row per lane, and 16 floats: one vector or
+// two. The arithmetic is the compiler's for vectors; words_avx512.h and words_avx2.h add what it has
+// no operator for.
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace qwen::cpu {
+
+// Of an instruction set:
+//   Word, Int, Float                                vectors of 32-bit numbers, of one size
+//   static Float halves(const std::byte* p)         F16 numbers at p, as many as Float has
+//   static Float low_halves(Word w)                 of the lower 16 bits of each word, as F16
+//   static Word lookup(Word w, const std::int8_t* levels)   levels[b] of each byte b < 16 of w
+//   static Word spread(Word w, int k, char value)   `value` in byte i where bit 4 k + i of w is set
+template <class Arch>
+struct WordVector;
+
+template <class Arch>
+struct Floats {
+  using Vector = WordVector<Arch>;
+  static constexpr int kVectors = 64 / sizeof(typename Vector::Float);
+
+  typename Vector::Float v[kVectors];
+
+  Floats operator*(const Floats& other) const {
+    Floats to;
+    for (int i = 0; i < kVectors; ++i) to.v[i] = v[i] * other.v[i];
+    return to;
+  }
+  Floats operator-() const {
+    Floats to;
+    for (int i = 0; i < kVectors; ++i) to.v[i] = -v[i];
+    return to;
+  }
+  static Floats halves(const std::byte* p) {
+    Floats to;
+    for (int i = 0; i < kVectors; ++i) to.v[i] = Vector::halves(p + 32 / kVectors * i);
+    return to;
+  }
+};
+
+template <class Arch>
+struct Words {
+  using Vector = WordVector<Arch>;
+  static constexpr int kVectors = Floats<Arch>::kVectors;
+
+  typename Vector::Word v[kVectors];
+
+  static Words load(const std::byte* p) {
+    Words to;
+    std::memcpy(&to, p, sizeof to);
+    return to;
+  }
+  Words operator>>(int n) const {
+    return each([n](auto a) { return a >> n; });
+  }
+  Words operator<<(int n) const {
+    return each([n](auto a) { return a << n; });
+  }
+  Words operator&(std::uint32_t bits) const {
+    return each([bits](auto a) { return a & bits; });
+  }
+  Words operator^(std::uint32_t bits) const {
+    return each([bits](auto a) { return a ^ bits; });
+  }
+  Words operator|(const Words& other) const {
+    Words to;
+    for (int i = 0; i < kVectors; ++i) to.v[i] = v[i] | other.v[i];
+    return to;
+  }
+  // Of each byte, which is below 16.
+  Words lookup(const std::int8_t (&levels)[16]) const {
+    return each([&levels](auto a) { return Vector::lookup(a, levels); });
+  }
+
+  // `value` in byte i where bit 4 k + i is set, else 0.
+  Words spread(int k, char value) const {
+    return each([k, value](auto a) { return Vector::spread(a, k, value); });
+  }
+
+  Floats<Arch> low_halves() const {
+    return to_floats([](auto a) { return Vector::low_halves(a); });
+  }
+  Floats<Arch> unsigned_values() const {  // below 2^31
+    return to_floats([](auto a) { return floats(std::bit_cast<typename Vector::Int>(a)); });
+  }
+  // Byte i as a signed number.
+  Floats<Arch> signed_bytes(int i) const {
+    return to_floats([i](auto a) {
+      return floats(std::bit_cast<typename Vector::Int>(a << (24 - 8 * i)) >> 24);
+    });
+  }
+
+ private:
+  static typename Vector::Float floats(typename Vector::Int v) {
+    return __builtin_convertvector(v, typename Vector::Float);
+  }
+  template <class F>
+  Words each(F f) const {
+    Words to;
+    for (int i = 0; i < kVectors; ++i) to.v[i] = f(v[i]);
+    return to;
+  }
+  template <class F>
+  Floats<Arch> to_floats(F f) const {
+    Floats<Arch> to;
+    for (int i = 0; i < kVectors; ++i) to.v[i] = f(v[i]);
+    return to;
+  }
+};
+
+}  // namespace qwen::cpu
