@@ -39,6 +39,9 @@ class ModelFile {
   // Throws an Error naming a tensor that nobody took.
   virtual void check_all_taken() const = 0;
 
+  // Says that nobody is about to read this weight again: its pages may go. Its memory stays valid.
+  virtual void release(const Tensor& /*weight*/) const {}
+
   // Throws an Error if the memory of the weights is no longer what it was when the file was opened.
   virtual void check_unchanged() const {}
 };

@@ -90,6 +90,14 @@ class MappedFile : public Source {
     madvise(const_cast<std::byte*>(bytes().data()), bytes().size(), MADV_WILLNEED);
   }
 
+  void release(std::span<const std::byte> part) const override {
+    // Whole pages, so that no neighbour loses its own.
+    const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+    const auto begin = (reinterpret_cast<std::uintptr_t>(part.data()) + page - 1) / page * page;
+    const auto end = reinterpret_cast<std::uintptr_t>(part.data() + part.size()) / page * page;
+    if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  }
+
   void check_unchanged() const override {
     struct stat now {};
     const bool known = fstat(file_.value(), &now) == 0;

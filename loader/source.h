@@ -28,6 +28,9 @@ class Source {
   // Asks the system to start reading the whole range; returns at once. No effect on memory.
   virtual void prefetch() const {}
 
+  // The system may take back the memory of a part of bytes(), and reads it again when it is touched.
+  virtual void release(std::span<const std::byte> /*part*/) const {}
+
   // Throws an Error if the file on disk was written, cut, extended or touched since it was opened
   // (file_changed), or its disk could not be read (read_error). Two ways of writing show in nothing
   // that the system says: a writer may put the modification time back, and one who has mapped the

@@ -49,6 +49,10 @@ Tensor GgufModelFile::take(std::string_view name, std::initializer_list<std::int
   return info.tensor;
 }
 
+void GgufModelFile::release(const Tensor& weight) const {
+  gguf_.source()->release({weight.data, weight.bytes()});
+}
+
 void GgufModelFile::check_unchanged() const { gguf_.source()->check_unchanged(); }
 
 void GgufModelFile::check_all_taken() const {

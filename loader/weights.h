@@ -28,6 +28,7 @@ class GgufModelFile : public ModelFile {
   Tensor take(std::string_view name, std::initializer_list<std::int64_t> shape) override;
   // Refusal: unknown_tensor, naming the first one of the file that nobody took.
   void check_all_taken() const override;
+  void release(const Tensor& weight) const override;
   // Refusals: file_changed, read_error.
   void check_unchanged() const override;
 

@@ -1,6 +1,7 @@
 // y = x W^T with x rounded to 8-bit integers (core/int8.h) and the weight's own levels, in panels of
 // rows (kernels/panels.h).
 #include <algorithm>
+#include <cstring>
 
 #include "backends/cpu/cpu_backend.h"
 #include "backends/cpu/kernels/int8.h"
@@ -87,10 +88,14 @@ Tensor CpuBackend::place_weight(const Tensor& host) {
   const std::size_t row_bytes = host.row_bytes();
   Buffer panels = allocate(static_cast<std::size_t>(whole_panels(host.rows())) * row_bytes);
   std::byte* const to = panels.get();
-  pool_.chunks(host.rows(), kPanelRows, [&](std::int64_t begin, std::int64_t end, int) {
+  // Through memory that is in a cache: words that go straight to new pages wait for each line.
+  const std::size_t panel_bytes = kPanelRows * row_bytes;
+  reserve_scratch(floats(panel_bytes));
+  pool_.chunks(host.rows(), kPanelRows, [&](std::int64_t begin, std::int64_t end, int thread) {
+    auto* const panel = reinterpret_cast<std::byte*>(scratch(thread));
     for (std::int64_t r = begin; r < end; r += kPanelRows) {
-      format->to_panel(host.row(r), row_bytes, std::min(kPanelRows, end - r),
-                       to + static_cast<std::size_t>(r) * row_bytes);
+      format->to_panel(host.row(r), row_bytes, std::min(kPanelRows, end - r), panel);
+      std::memcpy(to + static_cast<std::size_t>(r) * row_bytes, panel, panel_bytes);
     }
   });
   panels_[to] = std::move(panels);

@@ -180,7 +180,11 @@ Qwen2::Qwen2(ModelFile& file, Backend& backend) {
   };
   const auto place = [&](const Tensor& host) {
     const Tensor placed = backend.place_weight(host);
-    if (placed.data == host.data) file_ = &file;
+    if (placed.data == host.data) {
+      file_ = &file;
+    } else {
+      file.release(host);
+    }
     return placed;
   };
   const auto take = [&](const std::string& tensor, std::initializer_list<std::int64_t> dims) {

@@ -8,7 +8,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <type_traits>
 
 #include "backends/cpu/kernels/int8.h"
 #include "backends/cpu/kernels/words.h"
@@ -25,13 +24,17 @@ struct PanelLayout {
   static constexpr std::size_t kFirstWord = kHalfFirst ? 2 : 0;      // in a block
   static constexpr std::size_t kHalf = kHalfFirst ? 0 : 4 * kWords;
 
-  // Calls f(offset in a block, offset of row 0 in the panel, bytes) for each field of a block.
+  // Calls f(offset in a block, offset in the panel) for each field of row `row`'s block, with the
+  // field's bytes as a type.
   template <class F>
-  static void for_each_field(F f) {
-    if constexpr (kHasHalf) f(kHalf, kPanelRows * kHalf, std::integral_constant<std::size_t, 2>());
+  static void for_each_field(std::int64_t row, F f) {
+    using Two = std::uint16_t;
+    using Four = std::uint32_t;
+    if constexpr (kHasHalf) f(Two(), kHalf, kPanelRows * kHalf + sizeof(Two) * row);
+#pragma GCC unroll 64
     for (std::size_t w = 0; w < kWords; ++w) {
-      const std::size_t at = kFirstWord + 4 * w;
-      f(at, kPanelRows * at, std::integral_constant<std::size_t, 4>());
+      const std::size_t at = kFirstWord + sizeof(Four) * w;
+      f(Four(), at, kPanelRows * at + sizeof(Four) * row);
     }
   }
 };
@@ -43,11 +46,12 @@ void to_panel(const std::byte* rows, std::size_t row_bytes, std::int64_t n_rows,
   using Layout = PanelLayout<Block>;
   if (n_rows < kPanelRows) std::memset(panel, 0, kPanelRows * row_bytes);
   for (std::size_t b = 0; b < row_bytes; b += sizeof(Block), panel += Layout::kBytes) {
-    Layout::for_each_field([&](std::size_t from, std::size_t to, auto bytes) {
-      for (std::int64_t r = 0; r < n_rows; ++r) {
-        std::memcpy(panel + to + r * bytes, rows + r * row_bytes + b + from, bytes);
-      }
-    });
+    for (std::int64_t r = 0; r < n_rows; ++r) {
+      const std::byte* const block = rows + r * row_bytes + b;
+      Layout::for_each_field(r, [&](auto field, std::size_t in_block, std::size_t in_panel) {
+        std::memcpy(panel + in_panel, block + in_block, sizeof field);
+      });
+    }
   }
 }
 
@@ -56,8 +60,8 @@ template <class Arch, class Block>
 void from_panel(const std::byte* panel, std::int64_t row, std::size_t row_bytes, std::byte* to) {
   using Layout = PanelLayout<Block>;
   for (std::size_t b = 0; b < row_bytes; b += sizeof(Block), panel += Layout::kBytes) {
-    Layout::for_each_field([&](std::size_t in_block, std::size_t in_panel, auto bytes) {
-      std::memcpy(to + b + in_block, panel + in_panel + row * bytes, bytes);
+    Layout::for_each_field(row, [&](auto field, std::size_t in_block, std::size_t in_panel) {
+      std::memcpy(to + b + in_block, panel + in_panel, sizeof field);
     });
   }
 }
