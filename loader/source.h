@@ -28,7 +28,8 @@ class Source {
   // Asks the system to start reading the whole range; returns at once. No effect on memory.
   virtual void prefetch() const {}
 
-  // The system may take back the memory of a part of bytes(), and reads it again when it is touched.
+  // The system may take back the memory of a part of bytes(), and reads it again when it is
+  // touched.
   virtual void release(std::span<const std::byte> /*part*/) const {}
 
   // Throws an Error if the file on disk was written, cut, extended or touched since it was opened

@@ -1,18 +1,21 @@
 // Activations as 8-bit integers: what core/int8.h promises, and that the kernels' integers are
-// those, bit for bit.
+// those, bit for bit; panels of weights.
 #include "core/int8.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "backends/cpu/cpu_backend.h"
 #include "core/blocks.h"
 #include "tests/fixtures/random.h"
+#include "tests/fixtures/random_blocks.h"
 
 namespace qwen::testing {
 namespace {
@@ -145,6 +148,83 @@ TEST(Int8, KernelsRoundTheSameWay) {
   for (const bool is_head : {false, true}) {
     expect_rounded(identity_q6_k(768), 768, is_head);  // 16 columns per scale
   }
+}
+
+// The formats whose weights are laid out in panels.
+constexpr DType kPanelTypes[] = {DType::kQ8_0, DType::kQ4_0, DType::kQ4_1,
+                                 DType::kQ5_0, DType::kQ5_1, DType::kQ4_K,
+                                 DType::kQ5_K, DType::kQ6_K, DType::kIQ4_NL};
+
+struct PanelCase {
+  PanelCase(DType dtype, std::int64_t n_rows, std::int64_t n_cols) {
+    fixtures::Random random(17);
+    fixtures::append_random(bytes, dtype, n_rows * n_cols, 0.1, random);
+    weight = Tensor(bytes.data(), dtype, {n_rows, n_cols});
+  }
+  fixtures::Bytes bytes;
+  Tensor weight;
+};
+
+std::vector<float> product(CpuBackend& cpu, const Tensor& weight, std::vector<float>& x) {
+  const std::int64_t n_tokens = static_cast<std::int64_t>(x.size()) / weight.cols();
+  std::vector<float> y(n_tokens * weight.rows());
+  cpu(Gemm{.out = Tensor(y.data(), DType::kF32, {n_tokens, weight.rows()}),
+           .x = Tensor(x.data(), DType::kF32, {n_tokens, weight.cols()}),
+           .weight = weight});
+  return y;
+}
+
+template <class F>
+void for_each_panel_case(F f) {
+  for (const std::string_view isa : CpuBackend::usable_isas()) {
+    for (const DType dtype : kPanelTypes) {
+      for (const std::int64_t n_rows : {1, 16, 35}) {
+        SCOPED_TRACE(std::string(isa) + ", " + std::string(info(dtype).name) + ", " +
+                     std::to_string(n_rows) + " rows");
+        CpuBackend cpu(2, isa, Activations::kInt8);
+        PanelCase c(dtype, n_rows, 512);
+        f(cpu, c.weight, cpu.place_weight(c.weight));
+      }
+    }
+  }
+}
+
+TEST(Panels, AreReadBackAsTheyWereInTheFile) {
+  for_each_panel_case([](CpuBackend& cpu, const Tensor& host, const Tensor& placed) {
+    EXPECT_EQ(placed.data == host.data, cpu.description().find("8-bit") == std::string::npos);
+    std::vector<std::byte> back(host.bytes());
+    cpu.read_weight(back.data(), placed);
+    EXPECT_EQ(std::memcmp(back.data(), host.data, host.bytes()), 0);
+  });
+}
+
+TEST(Panels, AreATableOfEmbeddingsToo) {
+  for_each_panel_case([](CpuBackend& cpu, const Tensor& host, const Tensor& placed) {
+    std::vector<std::int32_t> ids = {static_cast<std::int32_t>(host.rows() - 1), 0};
+    std::vector<float> out[2];
+    for (const bool in_panels : {false, true}) {
+      out[in_panels].resize(ids.size() * host.cols());
+      cpu(Embed{.out = Tensor(out[in_panels].data(), DType::kF32, {2, host.cols()}),
+                .table = in_panels ? placed : host,
+                .ids = Tensor(ids.data(), DType::kI32, {2})});
+    }
+    EXPECT_EQ(out[true], out[false]);
+  });
+}
+
+TEST(Panels, GiveTheSameBitsAsTheFileAndForAnyNumberOfTokens) {
+  for_each_panel_case([](CpuBackend& cpu, const Tensor& host, const Tensor& placed) {
+    std::vector<float> x = activations(30 * host.cols(), 9);
+    const std::vector<float> all = product(cpu, placed, x);
+    EXPECT_EQ(product(cpu, host, x), all);
+    if (placed.data == host.data) return;  // FP32 there, in another order for few tokens
+    for (const std::int64_t n_tokens : {1, 2, 3, 4, 7, 12, 13}) {
+      std::vector<float> some(x.begin(), x.begin() + n_tokens * host.cols());
+      const std::vector<float> y = product(cpu, placed, some);
+      EXPECT_TRUE(std::equal(y.begin(), y.end(), all.begin())) << n_tokens;
+      EXPECT_EQ(product(cpu, host, some), y) << n_tokens;
+    }
+  });
 }
 
 }  // namespace

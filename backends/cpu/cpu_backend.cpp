@@ -112,18 +112,19 @@ void CpuBackend::run(const Embed& op) {
   const std::int64_t dim = op.out.cols();
   const bool panels = in_panels(op.table);
   if (panels) reserve_scratch(op.table.row_bytes() / sizeof(float) + 1);
-  pool_.chunks(op.out.rows(), row_grain(dim), [&](std::int64_t begin, std::int64_t end, int thread) {
-    for (std::int64_t t = begin; t < end; ++t) {
-      const std::int64_t id = op.ids.i32()[t];
-      const std::byte* row = op.table.row(id);
-      if (panels) {
-        auto* const copy = reinterpret_cast<std::byte*>(scratch(thread));
-        read_panel_row(op.table, id, copy);
-        row = copy;
-      }
-      decode(row, dim, op.out.f32() + t * dim);
-    }
-  });
+  pool_.chunks(op.out.rows(), row_grain(dim),
+               [&](std::int64_t begin, std::int64_t end, int thread) {
+                 for (std::int64_t t = begin; t < end; ++t) {
+                   const std::int64_t id = op.ids.i32()[t];
+                   const std::byte* row = op.table.row(id);
+                   if (panels) {
+                     auto* const copy = reinterpret_cast<std::byte*>(scratch(thread));
+                     read_panel_row(op.table, id, copy);
+                     row = copy;
+                   }
+                   decode(row, dim, op.out.f32() + t * dim);
+                 }
+               });
 }
 
 void CpuBackend::run(const RmsNorm& op) {

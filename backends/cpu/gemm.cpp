@@ -37,8 +37,7 @@ bool CpuBackend::goes_with(std::span<const Node> run, const Node& node) const {
            return earlier != nullptr && op->x.data == earlier->x.data &&
                   op->x.shape == earlier->x.shape && !op->out.overlaps(earlier->out) &&
                   !op->weight.overlaps(earlier->out) && !op->out.overlaps(earlier->weight) &&
-                  (int8_format(op->weight) == nullptr) ==
-                      (int8_format(earlier->weight) == nullptr);
+                  (int8_format(op->weight) == nullptr) == (int8_format(earlier->weight) == nullptr);
          });
 }
 

@@ -1,5 +1,5 @@
-// y = x W^T with x rounded to 8-bit integers (core/int8.h) and the weight's own levels, in panels of
-// rows (kernels/panels.h).
+// y = x W^T with x rounded to 8-bit integers (core/int8.h) and the weight's own levels, in panels
+// of rows (kernels/panels.h).
 #include <algorithm>
 #include <cstring>
 
@@ -113,8 +113,9 @@ void CpuBackend::read_weight(void* dst, const Tensor& weight) {
   if (!in_panels(weight)) return read(dst, weight);
   pool_.chunks(weight.rows(), kPanelRows, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t r = begin; r < end; ++r) {
-      read_panel_row(weight, r,
-                     static_cast<std::byte*>(dst) + static_cast<std::size_t>(r) * weight.row_bytes());
+      read_panel_row(
+          weight, r,
+          static_cast<std::byte*>(dst) + static_cast<std::size_t>(r) * weight.row_bytes());
     }
   });
 }
@@ -196,8 +197,8 @@ void CpuBackend::int8_tiles(const std::vector<Int8Product>& products) {
   std::vector<cpu::ThreadPool::Range> ranges;
   for (const auto& [op, format, x] : products) {
     ranges.push_back({op.out.cols(), kPanels * kPanelRows});
-    reserve_scratch(floats(kPanels * format.expanded_bytes(x.n_cols) +
-                           kPanelRows * op.weight.row_bytes()));
+    reserve_scratch(
+        floats(kPanels * format.expanded_bytes(x.n_cols) + kPanelRows * op.weight.row_bytes()));
   }
   const auto panels = [&](std::size_t i, std::int64_t begin, std::int64_t end, int thread) {
     const auto& [op, format, x] = products[i];
@@ -212,8 +213,7 @@ void CpuBackend::int8_tiles(const std::vector<Int8Product>& products) {
       for (std::int64_t r = begin; r < end; r += kPanelRows) {
         format.multiply_expanded({expanded + (r - begin) / kPanelRows * expanded_bytes, x,
                                   t / kTokens, std::min(kTokens, op.x.rows() - t),
-                                  std::min(kPanelRows, end - r), op.out.f32() + r,
-                                  op.out.cols()});
+                                  std::min(kPanelRows, end - r), op.out.f32() + r, op.out.cols()});
       }
     }
   };

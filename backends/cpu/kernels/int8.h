@@ -56,8 +56,8 @@ struct Int8PanelArgs {
 };
 
 // How a weight format is multiplied: its rows become panels (panels.h), once or for each product.
-// Levels become bytes: level + offset, which are unsigned wherever a table has no products of signed
-// ones.
+// Levels become bytes: level + offset, which are unsigned wherever a table has no products of
+// signed ones.
 struct Int8Format {
   std::int64_t sub;     // columns that share a scale: 16 or 32; 0: the format is not supported
   std::int32_t offset;  // 0 for formats with a minimum, and for signed bytes

@@ -85,8 +85,8 @@ void multiply_tokens(const Int8PanelArgs& g, std::int64_t first) {
         }
         return kChains == 1 ? chains[0] : _mm512_add_epi32(chains[0], chains[1]);
       };
-      __m512i dot = products(
-          Panel::kHasMin ? _mm512_setzero_si512() : _mm512_set1_epi32(sums[t]), x + t * kSub);
+      __m512i dot = products(Panel::kHasMin ? _mm512_setzero_si512() : _mm512_set1_epi32(sums[t]),
+                             x + t * kSub);
       float step = steps[t];
       if constexpr (kFine) {
         step /= kInt8Fine;
@@ -98,8 +98,7 @@ void multiply_tokens(const Int8PanelArgs& g, std::int64_t first) {
       const __m512 stepped = _mm512_mul_ps(_mm512_cvtepi32_ps(dot), _mm512_set1_ps(step));
       total[t] = _mm512_fmadd_ps(stepped, scale, total[t]);
       if constexpr (Panel::kHasMin) {
-        total[t] =
-            _mm512_fnmadd_ps(register_of(part.min()), _mm512_set1_ps(values[t]), total[t]);
+        total[t] = _mm512_fnmadd_ps(register_of(part.min()), _mm512_set1_ps(values[t]), total[t]);
       }
     }
     x += tile * kSub;

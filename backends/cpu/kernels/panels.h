@@ -41,8 +41,7 @@ struct PanelLayout {
 
 // Rows that are missing become zeros.
 template <class Arch, class Block>
-void to_panel(const std::byte* rows, std::size_t row_bytes, std::int64_t n_rows,
-              std::byte* panel) {
+void to_panel(const std::byte* rows, std::size_t row_bytes, std::int64_t n_rows, std::byte* panel) {
   using Layout = PanelLayout<Block>;
   if (n_rows < kPanelRows) std::memset(panel, 0, kPanelRows * row_bytes);
   for (std::size_t b = 0; b < row_bytes; b += sizeof(Block), panel += Layout::kBytes) {
@@ -295,8 +294,9 @@ class StoredPanel {
   };
   Part operator[](std::int64_t part) const {
     constexpr int kParts = Block::kElements / kSub;
-    // Each part asks for its share: the fields of a block lie too far apart for the processor to see
-    // the order. Measured (Zen 4, 2 threads, Q6_K, GB/s): without 14, 1 KiB ahead 24, 4 KiB 25 to 29.
+    // Each part asks for its share: the fields of a block lie too far apart for the processor to
+    // see the order. Measured (Zen 4, 2 threads, Q6_K, GB/s): without 14, 1 KiB ahead 24, 4 KiB 25
+    // to 29.
     constexpr std::int64_t kShare = PanelLayout<Block>::kBytes / kParts;
 #pragma GCC unroll 9
     for (std::int64_t i = 0; i < kShare; i += 64) {
@@ -328,8 +328,7 @@ class ExpandedPanel {
     const Floats<Arch>& min() const { return mins[0]; }
   };
 
-  explicit ExpandedPanel(const std::byte* panel)
-      : parts_(reinterpret_cast<const Part*>(panel)) {}
+  explicit ExpandedPanel(const std::byte* panel) : parts_(reinterpret_cast<const Part*>(panel)) {}
   const Part& operator[](std::int64_t part) const { return parts_[part]; }
 
  private:

@@ -1,6 +1,6 @@
 // 32-bit words of the 16 rows of a panel (panels.h), one row per lane, and 16 floats: one vector or
-// two. The arithmetic is the compiler's for vectors; words_avx512.h and words_avx2.h add what it has
-// no operator for.
+// two. The arithmetic is the compiler's for vectors; words_avx512.h and words_avx2.h add what it
+// has no operator for.
 #pragma once
 
 #include <bit>

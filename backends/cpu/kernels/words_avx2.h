@@ -24,8 +24,8 @@ struct WordVector {
     return std::bit_cast<Float>(_mm256_cvtph_ps(packed));
   }
   static Word lookup(Word w, const std::int8_t* levels) {
-    const __m256i table = _mm256_broadcastsi128_si256(
-        _mm_loadu_si128(reinterpret_cast<const __m128i*>(levels)));
+    const __m256i table =
+        _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(levels)));
     return std::bit_cast<Word>(_mm256_shuffle_epi8(table, std::bit_cast<__m256i>(w)));
   }
   static Word spread(Word w, int k, char value) {

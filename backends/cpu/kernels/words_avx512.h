@@ -20,8 +20,7 @@ struct WordVector<Vnni> {
         _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
   }
   static Float low_halves(Word w) {
-    return std::bit_cast<Float>(
-        _mm512_cvtph_ps(_mm512_cvtepi32_epi16(std::bit_cast<__m512i>(w))));
+    return std::bit_cast<Float>(_mm512_cvtph_ps(_mm512_cvtepi32_epi16(std::bit_cast<__m512i>(w))));
   }
   static Word lookup(Word w, const std::int8_t* levels) {
     const __m512i table =
@@ -31,11 +30,11 @@ struct WordVector<Vnni> {
   static Word spread(Word w, int k, char value) {
     const __m512i byte_of_lane =
         _mm512_broadcast_i32x4(_mm_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12));
-    const __m512i copies =
-        _mm512_shuffle_epi8(std::bit_cast<__m512i>(w), _mm512_add_epi8(byte_of_lane, _mm512_set1_epi8(static_cast<char>(k / 2))));
+    const __m512i copies = _mm512_shuffle_epi8(
+        std::bit_cast<__m512i>(w),
+        _mm512_add_epi8(byte_of_lane, _mm512_set1_epi8(static_cast<char>(k / 2))));
     const __m512i bits = _mm512_set1_epi32(k % 2 == 0 ? 0x08040201 : static_cast<int>(0x80402010));
-    return std::bit_cast<Word>(
-        _mm512_maskz_set1_epi8(_mm512_test_epi8_mask(copies, bits), value));
+    return std::bit_cast<Word>(_mm512_maskz_set1_epi8(_mm512_test_epi8_mask(copies, bits), value));
   }
 };
 
