@@ -47,19 +47,24 @@ class Carver {
   std::size_t used_ = 0;
 };
 
-Int8Rows carve_rows(Carver& carver, std::int64_t n_rows, std::int64_t n_cols, std::int64_t sub) {
+Int8Rows carve_rows(Carver& carver, std::int64_t n_rows, std::int64_t n_cols, std::int64_t sub,
+                    bool all_fine) {
   Int8Rows rows{};
+  rows.all_fine = all_fine;
   rows.n_cols = n_cols;
   rows.sub = sub;
   rows.tile = std::min(n_rows, Int8PanelArgs::kTileTokens);
   const std::int64_t n = (n_rows + rows.tile - 1) / rows.tile * rows.tile * n_cols;
   rows.coarse = carver.take<std::int8_t>(n);
-  rows.fine = carver.take<std::int8_t>(n);
   rows.steps = carver.take<float>(n / sub);
   rows.sums = carver.take<std::byte>(n / sub * 4);
-  rows.fine_sums = carver.take<std::byte>(n / sub * 4);
-  rows.listed = carver.take<std::int32_t>(n / kInt8Block);
-  rows.n_listed = carver.take<std::int32_t>(n_rows);
+  if (all_fine) {
+    rows.fine = carver.take<std::int8_t>(n);
+    rows.fine_sums = carver.take<std::byte>(n / sub * 4);
+  } else {
+    rows.listed = carver.take<cpu::FineBlock>(n / kInt8Block);
+    rows.n_listed = carver.take<std::int32_t>(n_rows);
+  }
   return rows;
 }
 
@@ -145,9 +150,8 @@ std::vector<CpuBackend::Int8Product> CpuBackend::rounded(Products ops) {
         p.x = (*same)->x;
         continue;
       }
-      p.x = carve_rows(carver, x.rows(), x.cols(), p.format.sub);
+      p.x = carve_rows(carver, x.rows(), x.cols(), p.format.sub, p.op.is_head);
       p.x.fine_from = fine_from(p.op);
-      p.x.all_fine = p.op.is_head;
       distinct.push_back(&p);
     }
     return carver.used();

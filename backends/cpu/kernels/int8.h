@@ -12,6 +12,14 @@ namespace qwen::cpu {
 
 inline constexpr std::int64_t kPanelRows = 16;
 
+// The fine plane of one block of a row, all that a product needs of it in one cache line.
+struct alignas(64) FineBlock {
+  std::int32_t block;
+  float step;            // of its block / kInt8Fine
+  std::int32_t sums[2];  // of each part, as Int8Rows::sums, for levels with an offset
+  std::int8_t values[32];
+};
+
 // Rows of activations as integers, in two planes: a block that is rounded finely is step * (coarse
 // + fine / 128), any other step * coarse. Both have the sign of the value, so that the planes'
 // products add up like those of the value itself.
@@ -20,21 +28,23 @@ inline constexpr std::int64_t kPanelRows = 16;
 // part by part beside each other: (n_rows / tile, n_parts, tile, sub).
 struct Int8Rows {
   double fine_from;     // core/int8.h
-  bool all_fine;        // products take the fine plane of all blocks, and do not look for them
+  bool all_fine;        // the fine plane has all blocks; else those that have one are listed
   std::int64_t n_cols;  // a multiple of kInt8Block
   std::int64_t sub;     // columns of a part: 16 or 32
   std::int64_t tile;
   std::int8_t* coarse;
-  std::int8_t* fine;  // of blocks that are not listed 0 if all_fine, else unset
   // One per part: the step of its block. fine / 128 is not in it.
   float* steps;
   // One per part. For levels with an offset, int32: - offset * sum of the part's integers, where a
-  // sum of products begins. For formats with a minimum, F32: the sum of the part's values.
+  // sum of products begins. For formats with a minimum, F32: the sum of the part's values, of both
+  // planes.
   std::byte* sums;
-  std::byte* fine_sums;  // as `sums`, of plane `fine`; formats with a minimum have all in `sums`
-  // (n_rows, n_cols / kInt8Block): the blocks with a fine plane, and how many.
-  std::int32_t* listed;
-  std::int32_t* n_listed;  // (n_rows)
+  // If all_fine: the fine plane, as `coarse`, and its sums for levels with an offset.
+  std::int8_t* fine;
+  std::byte* fine_sums;
+  // Else: (n_rows, n_cols / kInt8Block), of which the first n_listed (n_rows) of each row are set.
+  FineBlock* listed;
+  std::int32_t* n_listed;
 
   // Where part p of a row lies in arrays with an entry per part.
   std::int64_t at(std::int64_t row, std::int64_t p) const {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <span>
 
 #include "backends/cpu/kernels/int8.h"
 #include "backends/cpu/kernels/int8_dot_avx2.h"
@@ -119,16 +120,14 @@ template <class Arch, class Panel>
 inline void add_listed(const Int8PanelArgs& g, std::int64_t row, __m256 (&total)[2]) {
   constexpr int kParts = kInt8Block / Panel::kSub;  // of a block
   const Panel panel(g.panel);
-  const auto* const sums = reinterpret_cast<const std::int32_t*>(g.x.fine_sums);
-  const std::int32_t* const listed = g.x.listed + row * (g.x.n_cols / kInt8Block);
-  for (std::int32_t i = 0; i < g.x.n_listed[row]; ++i) {
-    for (std::int64_t p = listed[i] * kParts; p < (listed[i] + 1) * kParts; ++p) {
-      const auto& part = panel[p];
-      const std::int64_t at = g.x.at(row, p);
+  const FineBlock* const listed = g.x.listed + row * (g.x.n_cols / kInt8Block);
+  for (const FineBlock& fine : std::span(listed, g.x.n_listed[row])) {
+    for (int p = 0; p < kParts; ++p) {
+      const auto& part = panel[fine.block * kParts + p];
       __m256i dots[1][2];
-      dots[0][0] = dots[0][1] = first_sum<Panel>(sums + at);
-      add_products<Arch, Panel>(part, g.x.fine + at * Panel::kSub, dots);
-      add_scaled<Arch>(part.scale(), dots[0], g.x.steps[at] / kInt8Fine, total);
+      dots[0][0] = dots[0][1] = first_sum<Panel>(fine.sums + p);
+      add_products<Arch, Panel>(part, fine.values + p * Panel::kSub, dots);
+      add_scaled<Arch>(part.scale(), dots[0], fine.step, total);
     }
   }
 }

@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include <cstdint>
+#include <span>
 
 #include "backends/cpu/kernels/panels.h"
 #include "backends/cpu/kernels/words_avx512.h"
@@ -31,19 +32,18 @@ inline __m512i add_products(__m512i total, __m512i levels, const std::int8_t* in
 template <class Panel>
 __m512 add_listed(__m512 total, Panel panel, const Int8Rows& x, std::int64_t token) {
   constexpr int kParts = kInt8Block / Panel::kSub;  // of a block
-  const auto* const sums = reinterpret_cast<const std::int32_t*>(x.fine_sums);
-  const std::int32_t* const listed = x.listed + token * (x.n_cols / kInt8Block);
-  for (std::int32_t i = 0; i < x.n_listed[token]; ++i) {
-    for (std::int64_t p = listed[i] * kParts; p < (listed[i] + 1) * kParts; ++p) {
-      const auto& part = panel[p];
-      const std::int64_t at = x.at(token, p);
-      __m512i dot = Panel::kHasMin ? _mm512_setzero_si512() : _mm512_set1_epi32(sums[at]);
+  const FineBlock* const listed = x.listed + token * (x.n_cols / kInt8Block);
+  for (const FineBlock& fine : std::span(listed, x.n_listed[token])) {
+#pragma GCC unroll 2
+    for (int p = 0; p < kParts; ++p) {
+      const auto& part = panel[fine.block * kParts + p];
+      __m512i dot = Panel::kHasMin ? _mm512_setzero_si512() : _mm512_set1_epi32(fine.sums[p]);
 #pragma GCC unroll 8
       for (int k = 0; k < Panel::kSub / 4; ++k) {
-        dot = add_products(dot, register_of(part.levels(k)), x.fine + at * Panel::kSub + 4 * k);
+        const std::int8_t* const integers = fine.values + p * Panel::kSub + 4 * k;
+        dot = add_products(dot, register_of(part.levels(k)), integers);
       }
-      const __m512 step = _mm512_set1_ps(x.steps[at] / kInt8Fine);
-      total = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(dot), step),
+      total = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(dot), _mm512_set1_ps(fine.step)),
                               register_of(part.scale()), total);
     }
   }

@@ -61,7 +61,7 @@ void quantise_in_parts(const float* row, const Int8Format& format, const Int8Row
 
   const std::int64_t tile = rows.tile;
   constexpr std::int64_t kParts = kInt8Block / kSub;  // of a block
-  std::int32_t* const listed = rows.listed + to * n_blocks;
+  FineBlock* const listed = rows.all_fine ? nullptr : rows.listed + to * n_blocks;
   std::int32_t n_listed = 0;
   // In a loop of its own, so that its divisions overlap.
   constexpr std::int64_t kBlocks = 32;
@@ -80,22 +80,28 @@ void quantise_in_parts(const float* row, const Int8Format& format, const Int8Row
     if (rounding.is_fine) {
       upper = values.whole();
       lower = values.rest(upper);
-      listed[n_listed++] = static_cast<std::int32_t>(b);
     }
     for (std::int64_t p = 0; p < kParts; ++p) rows.steps[at + p * tile] = rounding.step;
     const std::int64_t low = at * kSub;
     const std::int64_t high = kSub == 16 ? low + tile * kSub : low + 16;
     upper.store(rows.coarse + low, rows.coarse + high);
-    const bool has_lower = rounding.is_fine || rows.all_fine;
-    if (has_lower) lower.store(rows.fine + low, rows.fine + high);
     if (format.has_min) {
       store_sums<kSub>(values, rounding.unit, rows.sums, at, tile);
-    } else if (format.offset != 0) {
+    } else {
       store_sums<kSub>(upper, -format.offset, rows.sums, at, tile);
-      if (has_lower) store_sums<kSub>(lower, -format.offset, rows.fine_sums, at, tile);
+    }
+    if (rows.all_fine) {
+      lower.store(rows.fine + low, rows.fine + high);
+      store_sums<kSub>(lower, -format.offset, rows.fine_sums, at, tile);
+    } else if (rounding.is_fine) {
+      FineBlock& fine = listed[n_listed++];
+      fine.block = static_cast<std::int32_t>(b);
+      fine.step = rounding.unit;
+      lower.store(fine.values, fine.values + 16);
+      store_sums<kSub>(lower, -format.offset, reinterpret_cast<std::byte*>(fine.sums), 0, 1);
     }
   }
-  rows.n_listed[to] = n_listed;
+  if (!rows.all_fine) rows.n_listed[to] = n_listed;
 }
 
 template <class Arch>
