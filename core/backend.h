@@ -111,9 +111,13 @@ class Backend {
                             const std::function<void(std::int64_t, std::int64_t)>& f) {
     if (n > 0) f(0, n);
   }
-  // Makes a weight that lies in host memory usable in ops. The host memory must outlive the
-  // backend's use of it: a backend may return the same view.
+  // Makes a weight that lies in host memory usable in ops, as a whole: slices of what this returns
+  // need not be. The host memory must outlive the backend's use of it: a backend may return the
+  // same view. Throws Error (Exit::kOutOfMemory).
   virtual Tensor place_weight(const Tensor& host) = 0;
+  // Ends the use of what place_weight() returned. Without it, the weight stays until the backend
+  // ends.
+  virtual void drop_weight(const Tensor& /*weight*/) {}
   // Copies what place_weight() returned, or any other tensor, to host memory in the layout that the
   // file has. Waits.
   virtual void read_weight(void* dst, const Tensor& weight) { read(dst, weight); }

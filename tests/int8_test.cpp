@@ -198,6 +198,18 @@ TEST(Panels, AreReadBackAsTheyWereInTheFile) {
   });
 }
 
+TEST(Panels, EndWhenTheyAreDropped) {
+  CpuBackend cpu(1, "", Activations::kInt8);
+  PanelCase c(DType::kQ8_0, 16, 64);
+  for (int i = 0; i < 2; ++i) {
+    const Tensor placed = cpu.place_weight(c.weight);
+    cpu.drop_weight(placed);
+    cpu.drop_weight(c.weight);  // never placed
+  }
+  std::vector<float> none;
+  EXPECT_TRUE(product(cpu, c.weight, none).empty());
+}
+
 TEST(Panels, AreATableOfEmbeddingsToo) {
   for_each_panel_case([](CpuBackend& cpu, const Tensor& host, const Tensor& placed) {
     std::vector<std::int32_t> ids = {static_cast<std::int32_t>(host.rows() - 1), 0};

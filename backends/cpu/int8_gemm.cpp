@@ -53,7 +53,7 @@ Int8Rows carve_rows(Carver& carver, std::int64_t n_rows, std::int64_t n_cols, st
   rows.all_fine = all_fine;
   rows.n_cols = n_cols;
   rows.sub = sub;
-  rows.tile = std::min(n_rows, Int8PanelArgs::kTileTokens);
+  rows.tile = std::clamp(n_rows, std::int64_t{1}, Int8PanelArgs::kTileTokens);
   const std::int64_t n = (n_rows + rows.tile - 1) / rows.tile * rows.tile * n_cols;
   rows.coarse = carver.take<std::int8_t>(n);
   rows.steps = carver.take<float>(n / sub);
@@ -106,6 +106,8 @@ Tensor CpuBackend::place_weight(const Tensor& host) {
   panels_[to] = std::move(panels);
   return Tensor(to, host.dtype, host.dims());
 }
+
+void CpuBackend::drop_weight(const Tensor& weight) { panels_.erase(weight.data); }
 
 bool CpuBackend::in_panels(const Tensor& weight) const { return panels_.contains(weight.data); }
 

@@ -12,6 +12,11 @@ Tensor FaultyBackend::place_weight(const Tensor& host) {
   return placed;
 }
 
+void FaultyBackend::drop_weight(const Tensor& weight) {
+  host_.erase(weight.data);
+  inner_.drop_weight(weight);
+}
+
 void FaultyBackend::run_op(const Op& op) {
   const auto planted = std::find_if(plants_.begin(), plants_.end(), [&](const Plant& plant) {
     return plant.tap == running().name && (plant.layer < 0 || plant.layer == running().layer);

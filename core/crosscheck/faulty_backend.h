@@ -53,6 +53,7 @@ class FaultyBackend : public Backend {
   int queue_depth() const override { return inner_.queue_depth(); }
   std::int64_t step_tokens() const override { return inner_.step_tokens(); }
   Tensor place_weight(const Tensor& host) override;
+  void drop_weight(const Tensor& weight) override;
   void read_weight(void* dst, const Tensor& weight) override { inner_.read_weight(dst, weight); }
 
  private:

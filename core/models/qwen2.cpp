@@ -167,7 +167,7 @@ void Qwen2::read_config(const ModelFile& file) {
   }
 }
 
-Qwen2::Qwen2(ModelFile& file, Backend& backend) {
+Qwen2::Qwen2(ModelFile& file, Backend& backend) : copies_(backend) {
   read_config(file);
   const std::int64_t dim = shape_.dim;
   const std::int64_t q_dim = shape_.n_heads * shape_.head_dim;
@@ -183,6 +183,7 @@ Qwen2::Qwen2(ModelFile& file, Backend& backend) {
     if (placed.data == host.data) {
       file_ = &file;
     } else {
+      copies_.tensors.push_back(placed);
       file.release(host);
     }
     return placed;

@@ -11,6 +11,7 @@ namespace qwen {
 class Qwen2 : public Model {
  public:
   // Reads and checks the configuration, takes every weight, and places it on `backend`.
+  // `backend` must outlive the model.
   Qwen2(ModelFile& file, Backend& backend);
 
   const ModelShape& shape() const override { return shape_; }
@@ -34,6 +35,19 @@ class Qwen2 : public Model {
   // A constant (n) F32 in the backend's memory, kept in tables_.
   Tensor place_table(Backend& backend, const std::vector<float>& table);
 
+  // Of weights, in the backend's memory; also if the constructor throws.
+  struct Copies {
+    explicit Copies(Backend& owner) : backend(owner) {}
+    Copies(const Copies&) = delete;
+    Copies& operator=(const Copies&) = delete;
+    ~Copies() {
+      for (const Tensor& copy : tensors) backend.drop_weight(copy);
+    }
+    Backend& backend;
+    std::vector<Tensor> tensors;
+  };
+
+  Copies copies_;
   const ModelFile* file_ = nullptr;  // where some weights still lie; null if all were copied
   ModelShape shape_;
   float eps_ = 0;

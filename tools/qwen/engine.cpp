@@ -81,6 +81,7 @@ Engine::Engine(OpenedModel& model, const ModelOptions& options, Console& console
       opened_device_(open_device(options, console)) {
   kv_dtype_ = options.kv.chosen() ? (options.kv.value == "f16" ? DType::kF16 : DType::kF32)
                                   : (device().kind == "cuda" ? DType::kF16 : DType::kF32);
+  check_weights_fit(model.weight_bytes(), device());
   show_loading(model.gguf(), console);
   model_ = model.reading([&] { return load_model(model.file(), backend()); });
   check_gpu_layers();

@@ -35,6 +35,19 @@ std::uint64_t address_space_left() {
   return used < limit.rlim_cur ? limit.rlim_cur - used : 0;
 }
 
+constexpr const char* kSmallerModel =
+    "a smaller model, or one with fewer bits per weight, needs less";
+
+[[noreturn]] void refuse(const MemoryNeed& need, std::uint64_t free, const Device& device,
+                         const std::string& hint) {
+  throw Error({.exit = Exit::kOutOfMemory,
+               .code = "out_of_memory",
+               .message = "needs " + gib(need.total()) + " GiB of " +
+                          (device.kind == "cuda" ? "GPU " : "") + "memory (" + need.parts() +
+                          "), " + gib(free) + " GiB are free",
+               .hint = hint});
+}
+
 }  // namespace
 
 std::string MemoryNeed::parts() const {
@@ -62,6 +75,11 @@ std::uint64_t free_memory(const Device& device) {
   return device.kind == "cuda" ? free : std::min(free, address_space_left());
 }
 
+void check_weights_fit(std::uint64_t weight_bytes, const Device& device) {
+  const std::uint64_t free = free_memory(device);
+  if (weight_bytes > free) refuse({weight_bytes, 0, 0}, free, device, kSmallerModel);
+}
+
 std::int64_t fit_context(const ContextRequest& request, std::int64_t wanted, std::uint64_t free,
                          const Device& device) {
   const std::int64_t trained = request.shape.context_length;
@@ -87,17 +105,12 @@ std::int64_t fit_context(const ContextRequest& request, std::int64_t wanted, std
   const std::int64_t best = low * kContextStep;
   if (wanted == 0 && best > 0) return best;
   const MemoryNeed need = memory_need(request, target);
-  std::string hint = "a smaller model, or one with fewer bits per weight, needs less";
+  std::string hint = kSmallerModel;
   if (best > 0) {
     hint = "-c " + std::to_string(best) + " would need " + gib(memory_need(request, best).total()) +
            " GiB";
   }
-  throw Error({.exit = Exit::kOutOfMemory,
-               .code = "out_of_memory",
-               .message = "needs " + gib(need.total()) + " GiB of " +
-                          (device.kind == "cuda" ? "GPU " : "") + "memory (" + need.parts() +
-                          "), " + gib(free) + " GiB are free",
-               .hint = hint});
+  refuse(need, free, device, hint);
 }
 
 }  // namespace qwen::cli

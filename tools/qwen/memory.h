@@ -34,6 +34,9 @@ MemoryNeed memory_need(const ContextRequest& request, std::int64_t ctx);
 // Bytes that the device still has for us; the limits of this process (ulimit -v) count on the host.
 std::uint64_t free_memory(const Device& device);
 
+// Throws Error (Exit::kOutOfMemory) if not even the weights fit: asked before they are copied.
+void check_weights_fit(std::uint64_t weight_bytes, const Device& device);
+
 // The context to use: `wanted` (0: the trained length) if it fits into `free` bytes. The trained
 // length is shrunk to what fits; a length that was asked for is not. Throws Error: Exit::kUsage
 // above the trained length, Exit::kOutOfMemory if it does not fit.

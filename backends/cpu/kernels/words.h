@@ -28,16 +28,19 @@ struct Floats {
 
   Floats operator*(const Floats& other) const {
     Floats to;
+#pragma GCC unroll 2
     for (int i = 0; i < kVectors; ++i) to.v[i] = v[i] * other.v[i];
     return to;
   }
   Floats operator-() const {
     Floats to;
+#pragma GCC unroll 2
     for (int i = 0; i < kVectors; ++i) to.v[i] = -v[i];
     return to;
   }
   static Floats halves(const std::byte* p) {
     Floats to;
+#pragma GCC unroll 2
     for (int i = 0; i < kVectors; ++i) to.v[i] = Vector::halves(p + 32 / kVectors * i);
     return to;
   }
@@ -52,7 +55,8 @@ struct Words {
 
   static Words load(const std::byte* p) {
     Words to;
-    std::memcpy(&to, p, sizeof to);
+#pragma GCC unroll 2
+    for (int i = 0; i < kVectors; ++i) std::memcpy(&to.v[i], p + 64 / kVectors * i, 64 / kVectors);
     return to;
   }
   Words operator>>(int n) const {
@@ -69,6 +73,7 @@ struct Words {
   }
   Words operator|(const Words& other) const {
     Words to;
+#pragma GCC unroll 2
     for (int i = 0; i < kVectors; ++i) to.v[i] = v[i] | other.v[i];
     return to;
   }
@@ -102,12 +107,14 @@ struct Words {
   template <class F>
   Words each(F f) const {
     Words to;
+#pragma GCC unroll 2
     for (int i = 0; i < kVectors; ++i) to.v[i] = f(v[i]);
     return to;
   }
   template <class F>
   Floats<Arch> to_floats(F f) const {
     Floats<Arch> to;
+#pragma GCC unroll 2
     for (int i = 0; i < kVectors; ++i) to.v[i] = f(v[i]);
     return to;
   }

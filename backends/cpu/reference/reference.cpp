@@ -32,7 +32,8 @@ Buffer ReferenceBackend::allocate(std::size_t bytes) {
                  .message = "cannot allocate " + std::to_string(bytes >> 20) + " MiB of memory",
                  .hint = "a smaller context (-c) needs less"});
   }
-  if (alignment == kHugePage) madvise(memory, size, MADV_HUGEPAGE);
+  // Whole ones only: the rest of the last would be memory that nobody uses.
+  madvise(memory, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
   return Buffer(memory, [](std::byte* p) { std::free(p); });
 }
 
