@@ -77,9 +77,6 @@ class CpuBackend : public ReferenceBackend {
   bool in_panels(const Tensor& weight) const;
   // As it lies in the file.
   void read_panel_row(const Tensor& weight, std::int64_t row, std::byte* to) const;
-  // That of rows [row, row + 16), made in `scratch` if the weight is not in panels.
-  const std::byte* panel_of(const Gemm& op, const cpu::Int8Format& format, std::int64_t row,
-                            std::byte* scratch) const;
   void int8_gemm(Products ops);
   // Rounds their x, once for all that take it alike.
   std::vector<Int8Product> rounded(Products ops);

@@ -130,13 +130,26 @@ void CpuBackend::read_weight(void* dst, const Tensor& weight) {
 struct CpuBackend::Int8Product {
   const Gemm& op;
   const Int8Format& format;
+  bool in_panels;  // the weight
   Int8Rows x;
+
+  // What panel() needs of scratch.
+  std::size_t scratch_bytes() const { return in_panels ? 0 : kPanelRows * op.weight.row_bytes(); }
+  // That of rows [row, row + 16), made in `scratch` if the weight is not in panels.
+  const std::byte* panel(std::int64_t row, std::byte* scratch) const {
+    const Tensor& w = op.weight;
+    if (in_panels) return w.row(row);
+    format.to_panel(w.row(row), w.row_bytes(), std::min(kPanelRows, w.rows() - row), scratch);
+    return scratch;
+  }
 };
 
 std::vector<CpuBackend::Int8Product> CpuBackend::rounded(Products ops) {
   const Tensor& x = ops.front().x;
   std::vector<Int8Product> products;
-  for (const Gemm& op : ops) products.push_back({op, *int8_format(op.weight), {}});
+  for (const Gemm& op : ops) {
+    products.push_back({op, *int8_format(op.weight), in_panels(op.weight), {}});
+  }
   const auto alike = [](const Int8Product& a, const Int8Product& b) {
     return a.format.sub == b.format.sub && a.format.offset == b.format.offset &&
            a.format.has_min == b.format.has_min && a.op.is_head == b.op.is_head;
@@ -170,29 +183,17 @@ std::vector<CpuBackend::Int8Product> CpuBackend::rounded(Products ops) {
   return products;
 }
 
-const std::byte* CpuBackend::panel_of(const Gemm& op, const Int8Format& format, std::int64_t row,
-                                      std::byte* scratch) const {
-  const Tensor& w = op.weight;
-  if (in_panels(w)) return w.row(row);
-  format.to_panel(w.row(row), w.row_bytes(), std::min(kPanelRows, w.rows() - row), scratch);
-  return scratch;
-}
-
 void CpuBackend::int8_gemm(Products ops) {
   const std::vector<Int8Product> products = rounded(ops);
   if (ops.front().x.rows() > Int8PanelArgs::kTileTokens) return int8_tiles(products);
-  std::size_t scratch_bytes = 0;
-  for (const Gemm& op : ops) {
-    if (in_panels(op.weight)) continue;
-    scratch_bytes = std::max(scratch_bytes, kPanelRows * op.weight.row_bytes());
-  }
-  reserve_scratch(floats(scratch_bytes));
+  for (const Int8Product& p : products) reserve_scratch(floats(p.scratch_bytes()));
   const auto rows = [&](std::size_t i, std::int64_t begin, std::int64_t end, int thread) {
-    const auto& [op, format, x] = products[i];
+    const Int8Product& p = products[i];
+    const Tensor& out = p.op.out;
     auto* const memory = reinterpret_cast<std::byte*>(scratch(thread));
     for (std::int64_t r = begin; r < end; r += kPanelRows) {
-      format.multiply({panel_of(op, format, r, memory), x, 0, op.x.rows(),
-                       std::min(kPanelRows, end - r), op.out.f32() + r, op.out.cols()});
+      p.format.multiply({p.panel(r, memory), p.x, 0, out.rows(), std::min(kPanelRows, end - r),
+                         out.f32() + r, out.cols()});
     }
   };
   pool_.chunks(streamed(ops), rows);
@@ -201,25 +202,25 @@ void CpuBackend::int8_gemm(Products ops) {
 void CpuBackend::int8_tiles(const std::vector<Int8Product>& products) {
   constexpr std::int64_t kTokens = Int8PanelArgs::kTileTokens;
   std::vector<cpu::ThreadPool::Range> ranges;
-  for (const auto& [op, format, x] : products) {
-    ranges.push_back({op.out.cols(), kPanels * kPanelRows});
-    reserve_scratch(
-        floats(kPanels * format.expanded_bytes(x.n_cols) + kPanelRows * op.weight.row_bytes()));
+  for (const Int8Product& p : products) {
+    ranges.push_back({p.op.out.cols(), kPanels * kPanelRows});
+    reserve_scratch(floats(kPanels * p.format.expanded_bytes(p.x.n_cols) + p.scratch_bytes()));
   }
   const auto panels = [&](std::size_t i, std::int64_t begin, std::int64_t end, int thread) {
-    const auto& [op, format, x] = products[i];
-    const std::size_t expanded_bytes = format.expanded_bytes(x.n_cols);
+    const Int8Product& p = products[i];
+    const Tensor& out = p.op.out;
+    const std::size_t expanded_bytes = p.format.expanded_bytes(p.x.n_cols);
     auto* const expanded = reinterpret_cast<std::byte*>(scratch(thread));
     std::byte* const packed = expanded + kPanels * expanded_bytes;
     for (std::int64_t r = begin; r < end; r += kPanelRows) {
-      format.expand(panel_of(op, format, r, packed), x.n_cols,
-                    expanded + (r - begin) / kPanelRows * expanded_bytes);
+      p.format.expand(p.panel(r, packed), p.x.n_cols,
+                      expanded + (r - begin) / kPanelRows * expanded_bytes);
     }
-    for (std::int64_t t = 0; t < op.x.rows(); t += kTokens) {
+    for (std::int64_t t = 0; t < out.rows(); t += kTokens) {
       for (std::int64_t r = begin; r < end; r += kPanelRows) {
-        format.multiply_expanded({expanded + (r - begin) / kPanelRows * expanded_bytes, x,
-                                  t / kTokens, std::min(kTokens, op.x.rows() - t),
-                                  std::min(kPanelRows, end - r), op.out.f32() + r, op.out.cols()});
+        p.format.multiply_expanded({expanded + (r - begin) / kPanelRows * expanded_bytes, p.x,
+                                    t / kTokens, std::min(kTokens, out.rows() - t),
+                                    std::min(kPanelRows, end - r), out.f32() + r, out.cols()});
       }
     }
   };

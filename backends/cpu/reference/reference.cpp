@@ -33,7 +33,7 @@ Buffer ReferenceBackend::allocate(std::size_t bytes) {
                  .hint = "a smaller context (-c) needs less"});
   }
   // Whole ones only: the rest of the last would be memory that nobody uses.
-  madvise(memory, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
+  if (bytes >= kHugePage) madvise(memory, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
   return Buffer(memory, [](std::byte* p) { std::free(p); });
 }
 
