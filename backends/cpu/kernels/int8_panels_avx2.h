@@ -86,32 +86,37 @@ inline void add_plane(const Int8PanelArgs& g, std::int64_t row, __m256 (&total)[
   const auto* sums = reinterpret_cast<const std::int32_t*>(all_sums) + begin;
   const auto* values = reinterpret_cast<const float*>(g.x.sums) + begin;
   const Panel panel(g.panel);
-  for (std::int64_t p = 0; p < g.x.n_cols / kSub; ++p) {
-    const auto& part = panel[p];
-    __m256i dots[kTokens][2];
+  for (std::int64_t b = 0; b < g.x.n_cols / (kSub * Panel::kParts); ++b) {
+#pragma GCC unroll 16
+    for (int p = 0; p < Panel::kParts; ++p) {
+      const auto& part = panel(b, p);
+      __m256i dots[kTokens][2];
 #pragma GCC unroll 4
-    for (int t = 0; t < kTokens; ++t) dots[t][0] = dots[t][1] = first_sum<Panel>(sums + t);
-    add_products<Arch, Panel>(part, x, dots);
-    const Floats<Arch> scale = part.scale();
-#pragma GCC unroll 4
-    for (int t = 0; t < kTokens; ++t) {
-      add_scaled<Arch>(scale, dots[t], kFine ? steps[t] / kInt8Fine : steps[t], total[t]);
-    }
-    if constexpr (Panel::kHasMin && !kFine) {
-      const Floats<Arch> min = part.min();
+      for (int t = 0; t < kTokens; ++t) dots[t][0] = dots[t][1] = first_sum<Panel>(sums + t);
+      add_products<Arch, Panel>(part, x, dots);
+      const Floats<Arch> scale = part.scale();
 #pragma GCC unroll 4
       for (int t = 0; t < kTokens; ++t) {
-        const __m256 value = _mm256_set1_ps(values[t]);
+        add_scaled<Arch>(scale, dots[t], kFine ? steps[t] / kInt8Fine : steps[t], total[t]);
+      }
+      if constexpr (Panel::kHasMin && !kFine) {
+        const Floats<Arch> min = part.min();
+#pragma GCC unroll 4
+        for (int t = 0; t < kTokens; ++t) {
+          const __m256 value = _mm256_set1_ps(values[t]);
 #pragma GCC unroll 2
-        for (int h = 0; h < 2; ++h) {
-          total[t][h] = _mm256_fnmadd_ps(std::bit_cast<__m256>(min.v[h]), value, total[t][h]);
+          for (int h = 0; h < 2; ++h) {
+            total[t][h] = _mm256_fnmadd_ps(std::bit_cast<__m256>(min.v[h]), value, total[t][h]);
+          }
         }
       }
+      // Part after part: else what they ask for would come before all of them.
+      asm volatile("" : "+x"(total[0][0]));
+      x += g.x.tile * kSub;
+      steps += g.x.tile;
+      sums += g.x.tile;
+      values += g.x.tile;
     }
-    x += g.x.tile * kSub;
-    steps += g.x.tile;
-    sums += g.x.tile;
-    values += g.x.tile;
   }
 }
 
@@ -123,7 +128,8 @@ inline void add_listed(const Int8PanelArgs& g, std::int64_t row, __m256 (&total)
   const FineBlock* const listed = g.x.listed + row * (g.x.n_cols / kInt8Block);
   for (const FineBlock& fine : std::span(listed, g.x.n_listed[row])) {
     for (int p = 0; p < kParts; ++p) {
-      const auto& part = panel[fine.block * kParts + p];
+      const std::int64_t i = fine.block * kParts + p;
+      const auto& part = panel(i / Panel::kParts, static_cast<int>(i % Panel::kParts));
       __m256i dots[1][2];
       dots[0][0] = dots[0][1] = first_sum<Panel>(fine.sums + p);
       add_products<Arch, Panel>(part, fine.values + p * Panel::kSub, dots);

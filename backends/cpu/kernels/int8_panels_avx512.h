@@ -28,6 +28,18 @@ inline __m512i add_products(__m512i total, __m512i levels, const std::int8_t* in
   return total;
 }
 
+// The same for the levels of a part.
+template <int kChains, int kFours>
+inline __m512i add_products(__m512i total, const __m512i (&levels)[kFours],
+                            const std::int8_t* integers) {
+  __m512i chains[2] = {total, _mm512_setzero_si512()};
+#pragma GCC unroll 8
+  for (int k = 0; k < kFours; ++k) {
+    chains[k % kChains] = add_products(chains[k % kChains], levels[k], integers + 4 * k);
+  }
+  return kChains == 1 ? chains[0] : _mm512_add_epi32(chains[0], chains[1]);
+}
+
 // total + the products of the fine planes, where x has them.
 template <class Panel>
 __m512 add_listed(__m512 total, Panel panel, const Int8Rows& x, std::int64_t token) {
@@ -36,7 +48,8 @@ __m512 add_listed(__m512 total, Panel panel, const Int8Rows& x, std::int64_t tok
   for (const FineBlock& fine : std::span(listed, x.n_listed[token])) {
 #pragma GCC unroll 2
     for (int p = 0; p < kParts; ++p) {
-      const auto& part = panel[fine.block * kParts + p];
+      const std::int64_t i = fine.block * kParts + p;
+      const auto& part = panel(i / Panel::kParts, static_cast<int>(i % Panel::kParts));
       __m512i dot = Panel::kHasMin ? _mm512_setzero_si512() : _mm512_set1_epi32(fine.sums[p]);
 #pragma GCC unroll 8
       for (int k = 0; k < Panel::kSub / 4; ++k) {
@@ -69,44 +82,41 @@ void multiply_tokens(const Int8PanelArgs& g, std::int64_t first) {
   __m512 total[kTokens];
 #pragma GCC unroll 16
   for (__m512& t : total) t = _mm512_setzero_ps();
-  for (std::int64_t p = 0; p < g.x.n_cols / kSub; ++p) {
-    const auto& part = panel[p];
-    __m512i levels[kFours];
-#pragma GCC unroll 8
-    for (int k = 0; k < kFours; ++k) levels[k] = register_of(part.levels(k));
-    const __m512 scale = register_of(part.scale());
+  for (std::int64_t b = 0; b < g.x.n_cols / (kSub * Panel::kParts); ++b) {
 #pragma GCC unroll 16
-    for (int t = 0; t < kTokens; ++t) {
-      const auto products = [&](__m512i dot, const std::int8_t* integers) {
-        __m512i chains[2] = {dot, _mm512_setzero_si512()};
+    for (int p = 0; p < Panel::kParts; ++p) {
+      const auto& part = panel(b, p);
+      __m512i levels[kFours];
 #pragma GCC unroll 8
-        for (int k = 0; k < kFours; ++k) {
-          chains[k % kChains] = add_products(chains[k % kChains], levels[k], integers + 4 * k);
+      for (int k = 0; k < kFours; ++k) levels[k] = register_of(part.levels(k));
+      const __m512 scale = register_of(part.scale());
+#pragma GCC unroll 16
+      for (int t = 0; t < kTokens; ++t) {
+        __m512i dot = Panel::kHasMin ? _mm512_setzero_si512() : _mm512_set1_epi32(sums[t]);
+        dot = add_products<kChains>(dot, levels, x + t * kSub);
+        float step = steps[t];
+        if constexpr (kFine) {
+          step /= kInt8Fine;
+          static_assert(kInt8Fine == 128);
+          dot = _mm512_slli_epi32(dot, 7);
+          if (!Panel::kHasMin) dot = _mm512_add_epi32(dot, _mm512_set1_epi32(fine_sums[t]));
+          dot = add_products<kChains>(dot, levels, fine + t * kSub);
         }
-        return kChains == 1 ? chains[0] : _mm512_add_epi32(chains[0], chains[1]);
-      };
-      __m512i dot = products(Panel::kHasMin ? _mm512_setzero_si512() : _mm512_set1_epi32(sums[t]),
-                             x + t * kSub);
-      float step = steps[t];
-      if constexpr (kFine) {
-        step /= kInt8Fine;
-        static_assert(kInt8Fine == 128);
-        dot = _mm512_slli_epi32(dot, 7);
-        if constexpr (!Panel::kHasMin) dot = _mm512_add_epi32(dot, _mm512_set1_epi32(fine_sums[t]));
-        dot = products(dot, fine + t * kSub);
+        const __m512 stepped = _mm512_mul_ps(_mm512_cvtepi32_ps(dot), _mm512_set1_ps(step));
+        total[t] = _mm512_fmadd_ps(stepped, scale, total[t]);
+        if constexpr (Panel::kHasMin) {
+          total[t] = _mm512_fnmadd_ps(register_of(part.min()), _mm512_set1_ps(values[t]), total[t]);
+        }
       }
-      const __m512 stepped = _mm512_mul_ps(_mm512_cvtepi32_ps(dot), _mm512_set1_ps(step));
-      total[t] = _mm512_fmadd_ps(stepped, scale, total[t]);
-      if constexpr (Panel::kHasMin) {
-        total[t] = _mm512_fnmadd_ps(register_of(part.min()), _mm512_set1_ps(values[t]), total[t]);
-      }
+      // Part after part: else what they ask for would come before all of them.
+      asm volatile("" : "+v"(total[0]));
+      x += tile * kSub;
+      fine += tile * kSub;
+      steps += tile;
+      sums += tile;
+      fine_sums += tile;
+      values += tile;
     }
-    x += tile * kSub;
-    fine += tile * kSub;
-    steps += tile;
-    sums += tile;
-    fine_sums += tile;
-    values += tile;
   }
   const auto mask = static_cast<__mmask16>((1u << g.n_rows) - 1);
 #pragma GCC unroll 16

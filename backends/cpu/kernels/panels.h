@@ -70,9 +70,6 @@ void from_panel(const std::byte* panel, std::int64_t row, std::size_t row_bytes,
 template <class Arch>
 inline constexpr bool kMultipliesAllBytes = false;
 
-// How far ahead of the loads panels are asked for. Past the end of a weight it has no effect.
-inline constexpr std::int64_t kPanelPrefetchBytes = 4096;
-
 // What a column of blocks of a panel holds, in parts of kSub columns, which share a scale:
 //
 //   kOffset        is added to the levels of core/blocks.h; they are unsigned, or signed if kSigned
@@ -268,7 +265,8 @@ class PanelBlock<Arch, BlockQ6_K> : public PanelBlockBase<Arch, BlockQ6_K> {
 };
 
 // A panel as one goes through it, part by part; the same for one whose levels are bytes and whose
-// scales are floats (Int8Format::expand).
+// scales are floats (Int8Format::expand). panel(b, p) is part p of the kParts of column of blocks
+// b; where p is a constant, so are shifts, and what parts share is read once.
 template <class Arch, class Block>
 class StoredPanel {
  public:
@@ -277,6 +275,7 @@ class StoredPanel {
   static constexpr bool kHasMin = At::kHasMin;
   static constexpr bool kSigned = At::kSigned;
   static constexpr int kLargest = At::kLargest;
+  static constexpr int kParts = Block::kElements / kSub;
 
   explicit StoredPanel(const std::byte* panel) : panel_(panel) {}
 
@@ -292,21 +291,31 @@ class StoredPanel {
     At block_;
     int p_;
   };
-  Part operator[](std::int64_t part) const {
-    constexpr int kParts = Block::kElements / kSub;
-    // Each part asks for its share: the fields of a block lie too far apart for the processor to
-    // see the order. Measured (Zen 4, 2 threads, Q6_K, GB/s): without 14, 1 KiB ahead 24, 4 KiB 25
-    // to 29.
+  Part operator()(std::int64_t block, int p) const {
+    const std::byte* const at = panel_ + block * PanelLayout<Block>::kBytes;
+    // Each part asks for its share, ahead of the loads; past the end of a weight it has no effect.
+    // Assembly, or GCC would ask for a whole block's parts at once, which is more than can be under
+    // way.
     constexpr std::int64_t kShare = PanelLayout<Block>::kBytes / kParts;
+    const std::byte* const ahead = at + p * kShare + (kInOrder ? 4096 : 8192);
 #pragma GCC unroll 9
     for (std::int64_t i = 0; i < kShare; i += 64) {
-      __builtin_prefetch(panel_ + part * kShare + kPanelPrefetchBytes + i);
+      if constexpr (kInOrder) {
+        asm volatile("prefetcht0 %0" : : "m"(ahead[i]));
+      } else {
+        asm volatile("prefetcht2 %0" : : "m"(ahead[i]));
+      }
     }
-    return {At(panel_ + part / kParts * PanelLayout<Block>::kBytes),
-            static_cast<int>(part % kParts)};
+    return {At(at), p};
   }
 
  private:
+  // The fields of larger blocks lie too far apart for the processor to see an order in the loads,
+  // and what they wait for takes the places of what is asked for into the first cache. Measured
+  // (Zen 4, one thread, from memory, GB/s): Q6_K 11 with what is best for Q8_0 (4 KiB ahead, into
+  // the first), 23 with this; Q8_0 27, and 22 with what is best for Q6_K.
+  static constexpr bool kInOrder = kParts == 1;
+
   const std::byte* panel_;
 };
 
@@ -317,6 +326,7 @@ class ExpandedPanel {
   static constexpr bool kHasMin = has_min;
   static constexpr bool kSigned = is_signed;
   static constexpr int kLargest = largest;
+  static constexpr int kParts = 1;
 
   struct Part {
     Floats<Arch> scales;
@@ -329,7 +339,7 @@ class ExpandedPanel {
   };
 
   explicit ExpandedPanel(const std::byte* panel) : parts_(reinterpret_cast<const Part*>(panel)) {}
-  const Part& operator[](std::int64_t part) const { return parts_[part]; }
+  const Part& operator()(std::int64_t part, int /*p*/) const { return parts_[part]; }
 
  private:
   const Part* parts_;
@@ -345,12 +355,15 @@ void expand(const std::byte* panel, std::int64_t n_cols, std::byte* to) {
   using Panel = StoredPanel<Arch, Block>;
   const Panel from(panel);
   auto* out = reinterpret_cast<typename ExpandedPanelOf<Arch, Block>::Part*>(to);
-  for (std::int64_t p = 0; p < n_cols / Panel::kSub; ++p, ++out) {
-    const auto part = from[p];
-    out->scales = part.scale();
-    if constexpr (Panel::kHasMin) out->mins[0] = part.min();
+  for (std::int64_t b = 0; b < n_cols / Block::kElements; ++b) {
+#pragma GCC unroll 16
+    for (int p = 0; p < Panel::kParts; ++p, ++out) {
+      const auto part = from(b, p);
+      out->scales = part.scale();
+      if constexpr (Panel::kHasMin) out->mins[0] = part.min();
 #pragma GCC unroll 8
-    for (int k = 0; k < Panel::kSub / 4; ++k) out->words[k] = part.levels(k);
+      for (int k = 0; k < Panel::kSub / 4; ++k) out->words[k] = part.levels(k);
+    }
   }
 }
 
