@@ -32,7 +32,7 @@ void wait_for_change(std::atomic<std::uint32_t>& value, std::uint32_t old) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) {
+ThreadPool::ThreadPool(int threads) : shares_(threads) {
   try {
     for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
   } catch (const std::system_error&) {
@@ -56,10 +56,15 @@ void ThreadPool::stop() {
 void ThreadPool::run(std::uint32_t n_chunks, const void* context, Call call) {
   call_.store(call, std::memory_order_relaxed);
   context_.store(context, std::memory_order_relaxed);
-  n_chunks_.store(n_chunks, std::memory_order_relaxed);
   done_.store(0, std::memory_order_relaxed);
   const std::uint32_t epoch = epoch_.load(std::memory_order_relaxed) + 1;
-  claims_.store(std::uint64_t{epoch} << 32 | n_chunks, std::memory_order_release);
+  const auto n_shares = static_cast<std::uint32_t>(shares_.size());
+  for (std::uint32_t i = 0; i < n_shares; ++i) {
+    const auto until = [&](std::uint32_t share) {
+      return static_cast<std::uint16_t>(n_chunks * share / n_shares);
+    };
+    shares_[i].claims.store({epoch, until(i), until(i + 1)}, std::memory_order_release);
+  }
   epoch_.store(epoch, std::memory_order_seq_cst);
   epoch_.notify_all();
   help(epoch, 0);
@@ -78,22 +83,32 @@ void ThreadPool::work(int thread) {
 }
 
 void ThreadPool::help(std::uint32_t epoch, int thread) {
-  std::uint64_t claim = claims_.load(std::memory_order_acquire);
-  while (claim >> 32 == epoch) {
-    const auto left = static_cast<std::uint32_t>(claim);
-    if (left == 0) return;
+  std::uint32_t n = 0;
+  for (std::size_t i = 0; i < shares_.size(); ++i) {
+    n += take(shares_[(thread + i) % shares_.size()], i == 0, epoch, thread);
+  }
+  if (n == 0) return;
+  done_.fetch_add(n, std::memory_order_acq_rel);
+  done_.notify_one();
+}
+
+std::uint32_t ThreadPool::take(Share& share, bool own, std::uint32_t epoch, int thread) {
+  std::uint32_t n = 0;
+  Claims left = share.claims.load(std::memory_order_acquire);
+  while (left.epoch == epoch && left.begin != left.end) {
     const Call call = call_.load(std::memory_order_relaxed);
     const void* context = context_.load(std::memory_order_relaxed);
-    const std::uint32_t chunk = n_chunks_.load(std::memory_order_relaxed) - left;
-    if (!claims_.compare_exchange_weak(claim, claim - 1, std::memory_order_acq_rel,
-                                       std::memory_order_acquire)) {
+    Claims rest = left;
+    const std::uint32_t chunk = own ? rest.begin++ : --rest.end;
+    if (!share.claims.compare_exchange_weak(left, rest, std::memory_order_acq_rel,
+                                            std::memory_order_acquire)) {
       continue;
     }
     call(context, chunk, thread);
-    done_.fetch_add(1, std::memory_order_acq_rel);
-    done_.notify_one();
-    claim = claims_.load(std::memory_order_acquire);
+    ++n;
+    left = share.claims.load(std::memory_order_acquire);
   }
+  return n;
 }
 
 }  // namespace qwen::cpu

@@ -3,13 +3,15 @@
 // Not OpenMP: its parallel regions end in a barrier that every thread has to reach, so one that
 // lost its core to another process holds up all others for a time slice, whether it had work or not
 // (measured with GCC's libgomp beside a compiler run: a hundred times slower). Here chunks are
-// claimed, and a job ends when its chunks are done: a thread without a core costs nothing but its
-// share.
+// claimed, and a job ends when its chunks are done. Each thread has a share of them, which it takes
+// from the front, so that it reads memory in order; one that has done its own takes others' from
+// the back: a thread without a core costs nothing but its share.
 #pragma once
 
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <thread>
 #include <vector>
@@ -33,6 +35,7 @@ class ThreadPool {
   // One job at a time.
   template <class F>
   void chunks(std::int64_t n, std::int64_t grain, F f) {
+    grain = std::max(grain, (n + kMaxChunks - 1) / kMaxChunks);
     const std::int64_t n_chunks = (n + grain - 1) / grain;
     if (n_chunks <= 1 || workers_.empty()) {
       if (n > 0) f(std::int64_t{0}, n, 0);
@@ -78,16 +81,27 @@ class ThreadPool {
   void run(std::uint32_t n_chunks, const void* context, Call call);
   void work(int thread);
   void stop();
-  // Takes chunks of the job `epoch` until none is left.
+  // Does chunks of the job `epoch` until none is left.
   void help(std::uint32_t epoch, int thread);
+
+  // Chunks of a job that are not yet claimed, [begin, end), with the job's epoch as one word.
+  struct Claims {
+    std::uint32_t epoch;
+    std::uint16_t begin, end;
+  };
+  struct alignas(64) Share {
+    std::atomic<Claims> claims{{0, 0, 0}};
+    static_assert(std::atomic<Claims>::is_always_lock_free);
+  };
+  static constexpr std::int64_t kMaxChunks = std::numeric_limits<std::uint16_t>::max();
+  // Does chunks of one thread's share until none is left; returns how many.
+  std::uint32_t take(Share& share, bool own, std::uint32_t epoch, int thread);
 
   // The current job. Its fields change only while no chunk is left to claim, so whoever succeeds in
   // claiming a chunk has read the fields of the job that the chunk belongs to.
   std::atomic<Call> call_{nullptr};
   std::atomic<const void*> context_{nullptr};
-  std::atomic<std::uint32_t> n_chunks_{0};
-  // Epoch of the job in the upper half, chunks not yet claimed in the lower.
-  alignas(64) std::atomic<std::uint64_t> claims_{0};
+  std::vector<Share> shares_;                        // of each thread
   alignas(64) std::atomic<std::uint32_t> done_{0};   // finished chunks of the current job
   alignas(64) std::atomic<std::uint32_t> epoch_{0};  // what sleeping threads wait on
   std::atomic<bool> stopping_{false};
