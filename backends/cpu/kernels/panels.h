@@ -47,6 +47,10 @@ void to_panel(const std::byte* rows, std::size_t row_bytes, std::int64_t n_rows,
   for (std::size_t b = 0; b < row_bytes; b += sizeof(Block), panel += Layout::kBytes) {
     for (std::int64_t r = 0; r < n_rows; ++r) {
       const std::byte* const block = rows + r * row_bytes + b;
+      // Of the next panel: 16 rows at once are more than the processor looks ahead for. Measured
+      // (Zen 4, whole program, 525 MB of Q8_0, ms to the first token): 243, without 286.
+      constexpr int kForReading = 0, kSecondCache = 1;
+      __builtin_prefetch(block + kPanelRows * row_bytes, kForReading, kSecondCache);
       Layout::for_each_field(r, [&](auto field, std::size_t in_block, std::size_t in_panel) {
         std::memcpy(panel + in_panel, block + in_block, sizeof field);
       });
