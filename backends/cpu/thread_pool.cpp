@@ -67,7 +67,7 @@ void ThreadPool::run(std::uint32_t n_chunks, const void* context, Call call) {
   }
   epoch_.store(epoch, std::memory_order_seq_cst);
   epoch_.notify_all();
-  help(epoch, 0);
+  help(0);
   for (std::uint32_t done; (done = done_.load(std::memory_order_acquire)) != n_chunks;) {
     wait_for_change(done_, done);
   }
@@ -78,24 +78,24 @@ void ThreadPool::work(int thread) {
     wait_for_change(epoch_, seen);
     if (stopping_) return;
     seen = epoch_.load(std::memory_order_acquire);
-    help(seen, thread);
+    help(thread);
   }
 }
 
-void ThreadPool::help(std::uint32_t epoch, int thread) {
+void ThreadPool::help(int thread) {
   std::uint32_t n = 0;
   for (std::size_t i = 0; i < shares_.size(); ++i) {
-    n += take(shares_[(thread + i) % shares_.size()], i == 0, epoch, thread);
+    n += take(shares_[(thread + i) % shares_.size()], i == 0, thread);
   }
   if (n == 0) return;
   done_.fetch_add(n, std::memory_order_acq_rel);
   done_.notify_one();
 }
 
-std::uint32_t ThreadPool::take(Share& share, bool own, std::uint32_t epoch, int thread) {
+std::uint32_t ThreadPool::take(Share& share, bool own, int thread) {
   std::uint32_t n = 0;
   Claims left = share.claims.load(std::memory_order_acquire);
-  while (left.epoch == epoch && left.begin != left.end) {
+  while (left.begin != left.end) {
     const Call call = call_.load(std::memory_order_relaxed);
     const void* context = context_.load(std::memory_order_relaxed);
     Claims rest = left;

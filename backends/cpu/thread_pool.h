@@ -81,11 +81,12 @@ class ThreadPool {
   void run(std::uint32_t n_chunks, const void* context, Call call);
   void work(int thread);
   void stop();
-  // Does chunks of the job `epoch` until none is left.
-  void help(std::uint32_t epoch, int thread);
+  // Does chunks until none is left.
+  void help(int thread);
 
-  // Chunks of a job that are not yet claimed, [begin, end), with the job's epoch as one word.
-  struct Claims {
+  // Chunks of a job that are not yet claimed, [begin, end), with the job's epoch as one word: a
+  // claim fails if the job is no longer the one whose fields were read.
+  struct alignas(8) Claims {
     std::uint32_t epoch;
     std::uint16_t begin, end;
   };
@@ -95,13 +96,14 @@ class ThreadPool {
   };
   static constexpr std::int64_t kMaxChunks = std::numeric_limits<std::uint16_t>::max();
   // Does chunks of one thread's share until none is left; returns how many.
-  std::uint32_t take(Share& share, bool own, std::uint32_t epoch, int thread);
+  std::uint32_t take(Share& share, bool own, int thread);
 
   // The current job. Its fields change only while no chunk is left to claim, so whoever succeeds in
   // claiming a chunk has read the fields of the job that the chunk belongs to.
   std::atomic<Call> call_{nullptr};
   std::atomic<const void*> context_{nullptr};
-  std::vector<Share> shares_;                        // of each thread
+  std::vector<Share> shares_;  // one per thread
+
   alignas(64) std::atomic<std::uint32_t> done_{0};   // finished chunks of the current job
   alignas(64) std::atomic<std::uint32_t> epoch_{0};  // what sleeping threads wait on
   std::atomic<bool> stopping_{false};
