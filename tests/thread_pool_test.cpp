@@ -37,15 +37,18 @@ TEST(ThreadPool, DoesEachIndexOnce) {
   }
 }
 
-// More than are counted: chunks become larger.
+// More than are counted: chunks become larger, and still begin where one of those asked for does.
 TEST(ThreadPool, DoesManyChunks) {
   ThreadPool pool(3);
-  Counts counts(200'001);
-  pool.chunks(static_cast<std::int64_t>(counts.size()), 1,
-              [&](std::int64_t begin, std::int64_t end, int) {
-                for (std::int64_t i = begin; i < end; ++i) ++counts[i];
-              });
-  expect_each_once(counts);
+  for (const std::int64_t grain : {1, 16}) {
+    Counts counts(66'001 * grain);
+    pool.chunks(static_cast<std::int64_t>(counts.size()), grain,
+                [&](std::int64_t begin, std::int64_t end, int) {
+                  EXPECT_EQ(begin % grain, 0);
+                  for (std::int64_t i = begin; i < end; ++i) ++counts[i];
+                });
+    expect_each_once(counts);
+  }
 }
 
 TEST(ThreadPool, CutsRangesAsAsked) {
@@ -76,20 +79,23 @@ TEST(ThreadPool, KeepsJobsApart) {
 }
 
 // The thread that is held up in its first chunk waits there until all others' and its own other
-// chunks are done.
+// chunks are done. The other one begins when it is there.
 TEST(ThreadPool, AThreadThatIsHeldUpLosesItsShare) {
   constexpr std::int64_t kChunks = 100;
   for (const int held_up : {0, 1}) {
     ThreadPool pool(2);
     std::atomic<std::int64_t> done = 0;
-    std::atomic<bool> alone = false;
+    std::atomic<bool> is_held_up = false;
+    const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    const auto wait_for = [limit](auto condition) {
+      while (!condition() && std::chrono::steady_clock::now() < limit) std::this_thread::yield();
+      EXPECT_TRUE(condition());
+    };
     pool.chunks(kChunks, 1, [&](std::int64_t, std::int64_t, int thread) {
-      if (thread == held_up && !alone.exchange(true)) {
-        const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-        while (done < kChunks - 1 && std::chrono::steady_clock::now() < limit) {
-          std::this_thread::yield();
-        }
-        EXPECT_EQ(done, kChunks - 1);
+      if (thread != held_up) {
+        wait_for([&] { return is_held_up.load(); });
+      } else if (!is_held_up.exchange(true)) {
+        wait_for([&] { return done == kChunks - 1; });
       }
       ++done;
     });

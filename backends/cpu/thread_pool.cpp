@@ -61,7 +61,8 @@ void ThreadPool::run(std::uint32_t n_chunks, const void* context, Call call) {
   const auto n_shares = static_cast<std::uint32_t>(shares_.size());
   for (std::uint32_t i = 0; i < n_shares; ++i) {
     const auto until = [&](std::uint32_t share) {
-      return static_cast<std::uint16_t>(n_chunks * share / n_shares);
+      // Rounded up: the caller, who is awake, never has less than others.
+      return static_cast<std::uint16_t>((n_chunks * share + n_shares - 1) / n_shares);
     };
     shares_[i].claims.store({epoch, until(i), until(i + 1)}, std::memory_order_release);
   }

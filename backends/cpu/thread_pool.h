@@ -5,7 +5,7 @@
 // (measured with GCC's libgomp beside a compiler run: a hundred times slower). Here chunks are
 // claimed, and a job ends when its chunks are done. Each thread has a share of them, which it takes
 // from the front, so that it reads memory in order; one that has done its own takes others' from
-// the back: a thread without a core costs nothing but its share.
+// the back: a thread without a core holds up the chunk that it is in and no other.
 #pragma once
 
 #include <algorithm>
@@ -29,14 +29,16 @@ class ThreadPool {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // Calls f(begin, end, thread) for chunks of `grain` indices that cover [0, n), on any of the
-  // threads (0 is the caller's), and returns when all are done. What a chunk computes must not
+  // Calls f(begin, end, thread) for chunks that cover [0, n), on any of the threads (0 is the
+  // caller's), and returns when all are done. A chunk has `grain` indices, or a multiple of that if
+  // there were too many; it begins at a multiple of `grain`. What a chunk computes must not
   // depend on the thread, nor on how [0, n) is cut: one call may get all of it. f must not throw.
   // One job at a time.
   template <class F>
   void chunks(std::int64_t n, std::int64_t grain, F f) {
-    grain = std::max(grain, (n + kMaxChunks - 1) / kMaxChunks);
-    const std::int64_t n_chunks = (n + grain - 1) / grain;
+    const auto chunks_of = [n](std::int64_t size) { return (n + size - 1) / size; };
+    if (chunks_of(grain) > kMaxChunks) grain *= (chunks_of(grain) + kMaxChunks - 1) / kMaxChunks;
+    const std::int64_t n_chunks = chunks_of(grain);
     if (n_chunks <= 1 || workers_.empty()) {
       if (n > 0) f(std::int64_t{0}, n, 0);
       return;
