@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "backends/cpu/cpu_backend.h"
+#include "backends/cpu/kernels/prefetch.h"
 #include "core/kv_layout.h"
 
 namespace qwen {
@@ -13,13 +14,6 @@ namespace {
 // Tokens per block: with 7 query heads 112 rows share each tile of keys, enough to hide the tile's
 // conversion, and the rows' scores and sums stay in L2.
 constexpr std::int64_t kBlockTokens = 16;
-
-// Asks for memory that is needed soon, in an order that the processor sees coming. (Keys are
-// transposed: their reads are not.)
-void fetch(const std::byte* memory, std::size_t bytes) {
-  constexpr std::size_t kLine = 64;
-  for (std::size_t i = 0; i < bytes; i += kLine) __builtin_prefetch(memory + i, 0, 2);
-}
 
 }  // namespace
 
@@ -93,15 +87,17 @@ void CpuBackend::attend(const Attention& op, const AttentionBlock& block, std::i
   const auto offset_of = [&](std::int64_t key) {
     return kv_offset(layout, op.pages.i32(), seq, kv_head, key, 0);
   };
-  const auto fetch_tile = [&](const Tensor& cache, std::int64_t first) {
+  // In an order that the processor sees coming. (Keys are transposed: their reads are not.)
+  const auto prefetch_tile = [&](const Tensor& cache, std::int64_t first) {
     if (first >= kv_len) return;
-    fetch(cache.data + bytes_of(cache.dtype, offset_of(first)),
-          bytes_of(cache.dtype, std::min(page, kv_len - first) * head_dim));
+    cpu::prefetch<cpu::Cache::kSecond>(
+        cache.data + bytes_of(cache.dtype, offset_of(first)), 0,
+        bytes_of(cache.dtype, std::min(page, kv_len - first) * head_dim));
   };
   for (std::int64_t first = 0; first < kv_len; first += page) {
     const std::int64_t n_keys = std::min(page, kv_len - first);
     const std::int64_t offset = offset_of(first);
-    fetch_tile(op.v_cache, first);
+    prefetch_tile(op.v_cache, first);
     const float* k_tile = op.k_cache.as<float>() + offset;
     const float* v_tile = op.v_cache.as<float>() + offset;
     std::int64_t v_stride = head_dim;
@@ -119,7 +115,7 @@ void CpuBackend::attend(const Attention& op, const AttentionBlock& block, std::i
                          max + r, sum + r, out + r * width, width});
     }
 
-    fetch_tile(op.k_cache, first + page);
+    prefetch_tile(op.k_cache, first + page);
     if (f16 || width != head_dim) {
       for (std::int64_t j = 0; j < n_keys; ++j) {
         float* to = values + j * width;

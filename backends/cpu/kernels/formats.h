@@ -1,31 +1,23 @@
 // Every weight format as a source of float vectors, and the two loops over it: decode and gemv.
 //
-// A format offers visit(row, n, f): for the first `n` elements of a row (whole groups only) it
-// calls f(c, w0, w1) with the elements [c, c + lanes) and [c + lanes, c + 2 * lanes), in order.
+// A format offers visit<streamed>(row, n, f): for the first `n` elements of a row (whole groups
+// only) it calls f(c, w0, w1) with the elements [c, c + lanes) and [c + lanes, c + 2 * lanes), in
+// order; `streamed` if what follows in memory is used next.
 // Rows of quantised formats are whole blocks; the float formats also offer scalar(row, c), element
 // c by itself, for what is left after the last whole group.
 #pragma once
 
 #include "backends/cpu/kernels/kernels.h"
+#include "backends/cpu/kernels/prefetch.h"
 #include "backends/cpu/kernels/unpack.h"
 
 namespace qwen::cpu {
 
-// How far ahead of the loads the rows are asked for, into the second cache: into the first, what is
-// asked for takes the places of what the loads wait for. Measured (F16 of 896 columns, 2 threads,
-// GB/s, Zen 4 and Xeon of Sapphire Rapids' kind): without 32 and 15, 6 KiB ahead into the first
-// cache 25 and 22, 16 KiB into the second 31 and 26. Past the end of a tensor it has no effect.
-constexpr std::int64_t kPrefetchBytes = 16384;
-
-// Asks for the cache lines that the `n` bytes at `p` will be followed by, kPrefetchBytes later.
-template <class Arch, std::int64_t n>
-inline void prefetch(const void* p) {
-  constexpr int kForReading = 0, kSecondCache = 1;
-#pragma GCC unroll 4
-  for (std::int64_t i = 0; i < n; i += 64) {
-    __builtin_prefetch(static_cast<const char*>(p) + kPrefetchBytes + i, kForReading, kSecondCache);
-  }
-}
+// How far ahead of the loads the rows are asked for. Not into the first cache: there, what is asked
+// for takes the places of what the loads wait for. Measured (F16 of 896 columns, 2 threads, GB/s,
+// Zen 4 and Xeon of Sapphire Rapids' kind): without 32 and 15, 6 KiB ahead into the first cache 25
+// and 22, so 31 and 26.
+constexpr std::size_t kPrefetchBytes = 16384;
 
 template <class Arch>
 struct F32Format {
@@ -58,11 +50,11 @@ struct FloatFormat {
   static constexpr bool kHasTail = true;
   using T = typename Element::T;
 
-  template <class F>
+  template <bool streamed, class F>
   static void visit(const std::byte* row, std::int64_t n, F f) {
     const T* p = reinterpret_cast<const T*>(row);
     for (std::int64_t c = 0; c < n; c += kGroup) {
-      prefetch<Arch, kGroup* static_cast<std::int64_t>(sizeof(T))>(p + c);
+      if (streamed) prefetch<Cache::kThird>(p + c, kPrefetchBytes, kGroup * sizeof(T));
       f(c, Element::load(p + c), Element::load(p + c + kLanes));
     }
   }
@@ -79,11 +71,11 @@ struct BlockFormat {
   static constexpr std::int64_t kGroup = Block::kElements;
   static constexpr bool kHasTail = false;
 
-  template <class F>
+  template <bool streamed, class F>
   static void visit(const std::byte* row, std::int64_t n, F f) {
     const Block* block = reinterpret_cast<const Block*>(row);
     for (std::int64_t c = 0; c < n; c += kGroup, ++block) {
-      prefetch<Arch, static_cast<std::int64_t>(sizeof(Block))>(block);
+      if (streamed) prefetch<Cache::kThird>(block, kPrefetchBytes, sizeof(Block));
       alignas(64) std::int8_t q[kGroup];
       float scale[kGroup / U::kSub];
       float min[kGroup / U::kSub];
@@ -105,7 +97,7 @@ struct BlockFormat {
 template <class Arch, class Format>
 void decode_row(const std::byte* src, std::int64_t n, float* out) {
   const std::int64_t whole = n / Format::kGroup * Format::kGroup;
-  Format::visit(src, whole, [&](std::int64_t c, auto w0, auto w1) {
+  Format::template visit<false>(src, whole, [&](std::int64_t c, auto w0, auto w1) {
     w0.store_unaligned(out + c);
     w1.store_unaligned(out + c + Simd<Arch>::kLanes);
   });
@@ -126,7 +118,7 @@ void gemv_rows(const GemvArgs& g, std::int64_t first_token) {
     V even[kTokens];
     V odd[kTokens];
     for (int t = 0; t < kTokens; ++t) even[t] = odd[t] = V(0.0f);
-    Format::visit(row, whole, [&](std::int64_t c, V w0, V w1) {
+    Format::template visit<true>(row, whole, [&](std::int64_t c, V w0, V w1) {
 #pragma GCC unroll 4
       for (int t = 0; t < kTokens; ++t) {
         const float* xt = x + t * g.ldx + c;

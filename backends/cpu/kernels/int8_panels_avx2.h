@@ -75,61 +75,58 @@ inline __m256i first_sum(const std::int32_t* sums) {
   return Panel::kHasMin || Panel::kSigned ? _mm256_setzero_si256() : _mm256_set1_epi32(*sums);
 }
 
+// total + the products of a part of a panel with one plane of rows of x, whose entries begin at
+// `at`.
+template <class Arch, class Panel, int kTokens, bool kFine>
+[[gnu::always_inline]] inline void add_part(const typename Panel::Part& part, const Int8Rows& x,
+                                            std::int64_t at, __m256 (&total)[kTokens][2]) {
+  const auto* const sums = reinterpret_cast<const std::int32_t*>(kFine ? x.fine_sums : x.sums) + at;
+  __m256i dots[kTokens][2];
+#pragma GCC unroll 4
+  for (int t = 0; t < kTokens; ++t) dots[t][0] = dots[t][1] = first_sum<Panel>(sums + t);
+  add_products<Arch, Panel>(part, (kFine ? x.fine : x.coarse) + at * Panel::kSub, dots);
+  const Floats<Arch> scale = part.scale();
+#pragma GCC unroll 4
+  for (int t = 0; t < kTokens; ++t) {
+    const float step = x.steps[at + t];
+    add_scaled<Arch>(scale, dots[t], kFine ? step / kInt8Fine : step, total[t]);
+  }
+  if constexpr (Panel::kHasMin && !kFine) {
+    const auto* const values = reinterpret_cast<const float*>(x.sums) + at;
+    const Floats<Arch> min = part.min();
+#pragma GCC unroll 4
+    for (int t = 0; t < kTokens; ++t) {
+      const __m256 value = _mm256_set1_ps(values[t]);
+#pragma GCC unroll 2
+      for (int h = 0; h < 2; ++h) {
+        total[t][h] = _mm256_fnmadd_ps(std::bit_cast<__m256>(min.v[h]), value, total[t][h]);
+      }
+    }
+  }
+  // Part after part: else what they ask for would come before all of them.
+  asm volatile("" : "+x"(total[0][0]));
+}
+
 // total + the products of a panel with one plane of rows of x, the first of which is `row`.
 template <class Arch, class Panel, int kTokens, bool kFine>
 inline void add_plane(const Int8PanelArgs& g, std::int64_t row, __m256 (&total)[kTokens][2]) {
-  constexpr int kSub = Panel::kSub;
-  const std::int64_t begin = g.x.at(row, 0);
-  const std::byte* const all_sums = kFine ? g.x.fine_sums : g.x.sums;
-  const std::int8_t* x = (kFine ? g.x.fine : g.x.coarse) + begin * kSub;
-  const float* steps = g.x.steps + begin;
-  const auto* sums = reinterpret_cast<const std::int32_t*>(all_sums) + begin;
-  const auto* values = reinterpret_cast<const float*>(g.x.sums) + begin;
-  const Panel panel(g.panel);
-  for (std::int64_t b = 0; b < g.x.n_cols / (kSub * Panel::kParts); ++b) {
-#pragma GCC unroll 16
-    for (int p = 0; p < Panel::kParts; ++p) {
-      const auto& part = panel(b, p);
-      __m256i dots[kTokens][2];
-#pragma GCC unroll 4
-      for (int t = 0; t < kTokens; ++t) dots[t][0] = dots[t][1] = first_sum<Panel>(sums + t);
-      add_products<Arch, Panel>(part, x, dots);
-      const Floats<Arch> scale = part.scale();
-#pragma GCC unroll 4
-      for (int t = 0; t < kTokens; ++t) {
-        add_scaled<Arch>(scale, dots[t], kFine ? steps[t] / kInt8Fine : steps[t], total[t]);
-      }
-      if constexpr (Panel::kHasMin && !kFine) {
-        const Floats<Arch> min = part.min();
-#pragma GCC unroll 4
-        for (int t = 0; t < kTokens; ++t) {
-          const __m256 value = _mm256_set1_ps(values[t]);
-#pragma GCC unroll 2
-          for (int h = 0; h < 2; ++h) {
-            total[t][h] = _mm256_fnmadd_ps(std::bit_cast<__m256>(min.v[h]), value, total[t][h]);
-          }
-        }
-      }
-      // Part after part: else what they ask for would come before all of them.
-      asm volatile("" : "+x"(total[0][0]));
-      x += g.x.tile * kSub;
-      steps += g.x.tile;
-      sums += g.x.tile;
-      values += g.x.tile;
-    }
-  }
+  std::int64_t at = g.x.at(row, 0);
+  stream_parts(
+      Panel(g.panel), g.x.n_cols, [&](const auto& part) __attribute__((always_inline)) {
+        add_part<Arch, Panel, kTokens, kFine>(part, g.x, at, total);
+        at += g.x.tile;
+      });
 }
 
 // total + the products with the listed blocks of the fine plane.
 template <class Arch, class Panel>
 inline void add_listed(const Int8PanelArgs& g, std::int64_t row, __m256 (&total)[2]) {
-  constexpr int kParts = kInt8Block / Panel::kSub;  // of a block
+  constexpr int kParts = kInt8Block / Panel::kSub;  // of a block of x
   const Panel panel(g.panel);
   const FineBlock* const listed = g.x.listed + row * (g.x.n_cols / kInt8Block);
   for (const FineBlock& fine : std::span(listed, g.x.n_listed[row])) {
     for (int p = 0; p < kParts; ++p) {
-      const std::int64_t i = fine.block * kParts + p;
-      const auto& part = panel(i / Panel::kParts, static_cast<int>(i % Panel::kParts));
+      const auto& part = panel.part(fine.block * kParts + p);
       __m256i dots[1][2];
       dots[0][0] = dots[0][1] = first_sum<Panel>(fine.sums + p);
       add_products<Arch, Panel>(part, fine.values + p * Panel::kSub, dots);

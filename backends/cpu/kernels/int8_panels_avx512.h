@@ -43,13 +43,12 @@ inline __m512i add_products(__m512i total, const __m512i (&levels)[kFours],
 // total + the products of the fine planes, where x has them.
 template <class Panel>
 __m512 add_listed(__m512 total, Panel panel, const Int8Rows& x, std::int64_t token) {
-  constexpr int kParts = kInt8Block / Panel::kSub;  // of a block
+  constexpr int kParts = kInt8Block / Panel::kSub;  // of a block of x
   const FineBlock* const listed = x.listed + token * (x.n_cols / kInt8Block);
   for (const FineBlock& fine : std::span(listed, x.n_listed[token])) {
 #pragma GCC unroll 2
     for (int p = 0; p < kParts; ++p) {
-      const std::int64_t i = fine.block * kParts + p;
-      const auto& part = panel(i / Panel::kParts, static_cast<int>(i % Panel::kParts));
+      const auto& part = panel.part(fine.block * kParts + p);
       __m512i dot = Panel::kHasMin ? _mm512_setzero_si512() : _mm512_set1_epi32(fine.sums[p]);
 #pragma GCC unroll 8
       for (int k = 0; k < Panel::kSub / 4; ++k) {
@@ -63,65 +62,63 @@ __m512 add_listed(__m512 total, Panel panel, const Int8Rows& x, std::int64_t tok
   return total;
 }
 
+// total + the products of a part of a panel with kTokens rows of x, whose entries begin at `at`.
 // kFine: takes the fine plane of all parts of x.
 template <class Panel, int kTokens, bool kFine>
-void multiply_tokens(const Int8PanelArgs& g, std::int64_t first) {
+[[gnu::always_inline]] inline void add_part(const typename Panel::Part& part, const Int8Rows& x,
+                                            std::int64_t at, __m512 (&total)[kTokens]) {
   constexpr int kSub = Panel::kSub;
   constexpr int kFours = kSub / 4;
   // Additions that wait for each other are the longest way through a product of few tokens.
   constexpr int kChains = kTokens <= 2 ? 2 : 1;
-  const std::int64_t tile = g.x.tile;
+  const std::int8_t* const coarse = x.coarse + at * kSub;
+  const auto* const sums = reinterpret_cast<const std::int32_t*>(x.sums) + at;
+  const auto* const values = reinterpret_cast<const float*>(x.sums) + at;
+  __m512i levels[kFours];
+#pragma GCC unroll 8
+  for (int k = 0; k < kFours; ++k) levels[k] = register_of(part.levels(k));
+  const __m512 scale = register_of(part.scale());
+#pragma GCC unroll 16
+  for (int t = 0; t < kTokens; ++t) {
+    __m512i dot = Panel::kHasMin ? _mm512_setzero_si512() : _mm512_set1_epi32(sums[t]);
+    dot = add_products<kChains>(dot, levels, coarse + t * kSub);
+    float step = x.steps[at + t];
+    if constexpr (kFine) {
+      step /= kInt8Fine;
+      static_assert(kInt8Fine == 128);
+      dot = _mm512_slli_epi32(dot, 7);
+      if (!Panel::kHasMin) {
+        const auto* const fine_sums = reinterpret_cast<const std::int32_t*>(x.fine_sums) + at;
+        dot = _mm512_add_epi32(dot, _mm512_set1_epi32(fine_sums[t]));
+      }
+      dot = add_products<kChains>(dot, levels, x.fine + (at + t) * kSub);
+    }
+    const __m512 stepped = _mm512_mul_ps(_mm512_cvtepi32_ps(dot), _mm512_set1_ps(step));
+    total[t] = _mm512_fmadd_ps(stepped, scale, total[t]);
+    if constexpr (Panel::kHasMin) {
+      total[t] = _mm512_fnmadd_ps(register_of(part.min()), _mm512_set1_ps(values[t]), total[t]);
+    }
+  }
+  // Part after part: else what they ask for would come before all of them.
+  asm volatile("" : "+v"(total[0]));
+}
+
+template <class Panel, int kTokens, bool kFine>
+void multiply_tokens(const Int8PanelArgs& g, std::int64_t first) {
   const Panel panel(g.panel);
-  const std::int64_t begin = g.x.at(g.tile * tile + first, 0);
-  const std::int8_t* x = g.x.coarse + begin * kSub;
-  const std::int8_t* fine = g.x.fine + begin * kSub;
-  const float* steps = g.x.steps + begin;
-  const auto* sums = reinterpret_cast<const std::int32_t*>(g.x.sums) + begin;
-  const auto* fine_sums = reinterpret_cast<const std::int32_t*>(g.x.fine_sums) + begin;
-  const auto* values = reinterpret_cast<const float*>(g.x.sums) + begin;
+  std::int64_t at = g.x.at(g.tile * g.x.tile + first, 0);
   __m512 total[kTokens];
 #pragma GCC unroll 16
   for (__m512& t : total) t = _mm512_setzero_ps();
-  for (std::int64_t b = 0; b < g.x.n_cols / (kSub * Panel::kParts); ++b) {
-#pragma GCC unroll 16
-    for (int p = 0; p < Panel::kParts; ++p) {
-      const auto& part = panel(b, p);
-      __m512i levels[kFours];
-#pragma GCC unroll 8
-      for (int k = 0; k < kFours; ++k) levels[k] = register_of(part.levels(k));
-      const __m512 scale = register_of(part.scale());
-#pragma GCC unroll 16
-      for (int t = 0; t < kTokens; ++t) {
-        __m512i dot = Panel::kHasMin ? _mm512_setzero_si512() : _mm512_set1_epi32(sums[t]);
-        dot = add_products<kChains>(dot, levels, x + t * kSub);
-        float step = steps[t];
-        if constexpr (kFine) {
-          step /= kInt8Fine;
-          static_assert(kInt8Fine == 128);
-          dot = _mm512_slli_epi32(dot, 7);
-          if (!Panel::kHasMin) dot = _mm512_add_epi32(dot, _mm512_set1_epi32(fine_sums[t]));
-          dot = add_products<kChains>(dot, levels, fine + t * kSub);
-        }
-        const __m512 stepped = _mm512_mul_ps(_mm512_cvtepi32_ps(dot), _mm512_set1_ps(step));
-        total[t] = _mm512_fmadd_ps(stepped, scale, total[t]);
-        if constexpr (Panel::kHasMin) {
-          total[t] = _mm512_fnmadd_ps(register_of(part.min()), _mm512_set1_ps(values[t]), total[t]);
-        }
-      }
-      // Part after part: else what they ask for would come before all of them.
-      asm volatile("" : "+v"(total[0]));
-      x += tile * kSub;
-      fine += tile * kSub;
-      steps += tile;
-      sums += tile;
-      fine_sums += tile;
-      values += tile;
-    }
-  }
+  stream_parts(
+      panel, g.x.n_cols, [&](const auto& part) __attribute__((always_inline)) {
+        add_part<Panel, kTokens, kFine>(part, g.x, at, total);
+        at += g.x.tile;
+      });
   const auto mask = static_cast<__mmask16>((1u << g.n_rows) - 1);
 #pragma GCC unroll 16
   for (int t = 0; t < kTokens; ++t) {
-    const std::int64_t token = g.tile * tile + first + t;
+    const std::int64_t token = g.tile * g.x.tile + first + t;
     if constexpr (!kFine) total[t] = add_listed(total[t], panel, g.x, token);
     _mm512_mask_storeu_ps(g.y + token * g.ldy, mask, total[t]);
   }

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "backends/cpu/kernels/int8.h"
+#include "backends/cpu/kernels/prefetch.h"
 #include "backends/cpu/kernels/words.h"
 #include "core/blocks.h"
 
@@ -49,8 +50,7 @@ void to_panel(const std::byte* rows, std::size_t row_bytes, std::int64_t n_rows,
       const std::byte* const block = rows + r * row_bytes + b;
       // Of the next panel: 16 rows at once are more than the processor looks ahead for. Measured
       // (Zen 4, whole program, 525 MB of Q8_0, ms to the first token): 243, without 286.
-      constexpr int kForReading = 0, kSecondCache = 1;
-      __builtin_prefetch(block + kPanelRows * row_bytes, kForReading, kSecondCache);
+      prefetch<Cache::kThird>(block, kPanelRows * row_bytes, 1);
       Layout::for_each_field(r, [&](auto field, std::size_t in_block, std::size_t in_panel) {
         std::memcpy(panel + in_panel, block + in_block, sizeof field);
       });
@@ -268,9 +268,9 @@ class PanelBlock<Arch, BlockQ6_K> : public PanelBlockBase<Arch, BlockQ6_K> {
   }
 };
 
-// A panel as one goes through it, part by part; the same for one whose levels are bytes and whose
-// scales are floats (Int8Format::expand). panel(b, p) is part p of the kParts of column of blocks
-// b; where p is a constant, so are shifts, and what parts share is read once.
+// A panel as one goes through it, part by part: part(b, p) is part p of the kParts of column of
+// blocks b, part(i) is number i of all. The same for a panel whose levels are bytes and whose
+// scales are floats (Int8Format::expand).
 template <class Arch, class Block>
 class StoredPanel {
  public:
@@ -283,7 +283,6 @@ class StoredPanel {
 
   explicit StoredPanel(const std::byte* panel) : panel_(panel) {}
 
-  // A part, with levels(k), scale() and min().
   class Part {
    public:
     Part(At block, int p) : block_(block), p_(p) {}
@@ -295,30 +294,26 @@ class StoredPanel {
     At block_;
     int p_;
   };
-  Part operator()(std::int64_t block, int p) const {
-    const std::byte* const at = panel_ + block * PanelLayout<Block>::kBytes;
-    // Each part asks for its share, ahead of the loads; past the end of a weight it has no effect.
-    // Assembly, or GCC would ask for a whole block's parts at once, which is more than can be under
-    // way.
-    constexpr std::int64_t kShare = PanelLayout<Block>::kBytes / kParts;
-    const std::byte* const ahead = at + p * kShare + (kInOrder ? 4096 : 8192);
-#pragma GCC unroll 9
-    for (std::int64_t i = 0; i < kShare; i += 64) {
-      if constexpr (kInOrder) {
-        asm volatile("prefetcht0 %0" : : "m"(ahead[i]));
-      } else {
-        asm volatile("prefetcht2 %0" : : "m"(ahead[i]));
-      }
-    }
-    return {At(at), p};
+  Part part(std::int64_t block, int p) const { return {At(column(block)), p}; }
+  Part part(std::int64_t i) const { return part(i / kParts, static_cast<int>(i % kParts)); }
+
+  // Asks for a part's share of what comes some kilobytes later, in this panel or the next. The
+  // fields of larger blocks lie too far apart for the processor to see an order in the loads, and
+  // what they wait for takes the places of what is asked for into the first cache. Measured (Zen 4,
+  // one thread, from memory, GB/s): Q6_K 11 with what is best for Q8_0, 23 with this; Q8_0 27, and
+  // 22 with what is best for Q6_K.
+  void prefetch_after(std::int64_t block, int p) const {
+    constexpr bool kInOrder = kParts == 1;
+    constexpr Cache kCache = kInOrder ? Cache::kFirst : Cache::kThird;
+    constexpr std::size_t kAhead = kInOrder ? 4096 : 8192;
+    constexpr std::size_t kShare = PanelLayout<Block>::kBytes / kParts;
+    prefetch<kCache>(column(block), p * kShare + kAhead, kShare);
   }
 
  private:
-  // The fields of larger blocks lie too far apart for the processor to see an order in the loads,
-  // and what they wait for takes the places of what is asked for into the first cache. Measured
-  // (Zen 4, one thread, from memory, GB/s): Q6_K 11 with what is best for Q8_0 (4 KiB ahead, into
-  // the first), 23 with this; Q8_0 27, and 22 with what is best for Q6_K.
-  static constexpr bool kInOrder = kParts == 1;
+  const std::byte* column(std::int64_t block) const {
+    return panel_ + block * PanelLayout<Block>::kBytes;
+  }
 
   const std::byte* panel_;
 };
@@ -343,7 +338,9 @@ class ExpandedPanel {
   };
 
   explicit ExpandedPanel(const std::byte* panel) : parts_(reinterpret_cast<const Part*>(panel)) {}
-  const Part& operator()(std::int64_t part, int /*p*/) const { return parts_[part]; }
+  const Part& part(std::int64_t block, int /*p*/) const { return parts_[block]; }
+  const Part& part(std::int64_t i) const { return parts_[i]; }
+  void prefetch_after(std::int64_t /*block*/, int /*p*/) const {}  // it is in a cache
 
  private:
   const Part* parts_;
@@ -354,21 +351,31 @@ using ExpandedPanelOf =
     ExpandedPanel<Arch, PanelBlock<Arch, Block>::kSub, PanelBlock<Arch, Block>::kHasMin,
                   PanelBlock<Arch, Block>::kSigned, PanelBlock<Arch, Block>::kLargest>;
 
+// Calls f(part) for the parts of a panel of n_cols columns in order, ahead of which the memory is
+// asked for. Inlined: where p is a constant so are shifts, and what parts share is read once.
+template <class Panel, class F>
+[[gnu::always_inline]] inline void stream_parts(const Panel& panel, std::int64_t n_cols, F f) {
+  for (std::int64_t b = 0; b < n_cols / (Panel::kSub * Panel::kParts); ++b) {
+#pragma GCC unroll 16
+    for (int p = 0; p < Panel::kParts; ++p) {
+      panel.prefetch_after(b, p);
+      f(panel.part(b, p));
+    }
+  }
+}
+
 template <class Arch, class Block>
 void expand(const std::byte* panel, std::int64_t n_cols, std::byte* to) {
   using Panel = StoredPanel<Arch, Block>;
-  const Panel from(panel);
   auto* out = reinterpret_cast<typename ExpandedPanelOf<Arch, Block>::Part*>(to);
-  for (std::int64_t b = 0; b < n_cols / Block::kElements; ++b) {
-#pragma GCC unroll 16
-    for (int p = 0; p < Panel::kParts; ++p, ++out) {
-      const auto part = from(b, p);
-      out->scales = part.scale();
-      if constexpr (Panel::kHasMin) out->mins[0] = part.min();
+  const auto expand_part = [&out](const auto& part) __attribute__((always_inline)) {
+    out->scales = part.scale();
+    if constexpr (Panel::kHasMin) out->mins[0] = part.min();
 #pragma GCC unroll 8
-      for (int k = 0; k < Panel::kSub / 4; ++k) out->words[k] = part.levels(k);
-    }
-  }
+    for (int k = 0; k < Panel::kSub / 4; ++k) out->words[k] = part.levels(k);
+    ++out;
+  };
+  stream_parts(Panel(panel), n_cols, expand_part);
 }
 
 }  // namespace qwen::cpu
