@@ -12,6 +12,10 @@ namespace qwen::cpu {
 
 // Of an instruction set:
 //   Word, Int, Float                                vectors of 32-bit numbers, of one size
+//   static Word load_quarters(const std::byte* p, std::size_t stride)   16 bytes at p, p + stride,
+//   ... static void transpose_quarters(Word (&w)[4])    word j of each 16 bytes of w[i] and word i
+//   of
+//                                                   those of w[j] change places
 //   static Float halves(const std::byte* p)         F16 numbers at p, as many as Float has
 //   static Float low_halves(Word w)                 of the lower 16 bits of each word, as F16
 //   static Word lookup(Word w, const std::int8_t* levels)   levels[b] of each byte b < 16 of w
@@ -58,6 +62,24 @@ struct Words {
 #pragma GCC unroll 2
     for (int i = 0; i < kVectors; ++i) std::memcpy(&to.v[i], p + 64 / kVectors * i, 64 / kVectors);
     return to;
+  }
+  // Stores words 0 to 3 of 16 rows, which begin `stride` bytes after each other: of each word, the
+  // rows beside each other.
+  static void store_transposed(const std::byte* rows, std::size_t stride, std::byte* to) {
+    constexpr int kQuarters = 4 / kVectors;
+#pragma GCC unroll 2
+    for (int h = 0; h < kVectors; ++h) {
+      typename Vector::Word words[4];
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        words[i] = Vector::load_quarters(rows + (4 * kQuarters * h + i) * stride, 4 * stride);
+      }
+      Vector::transpose_quarters(words);
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        std::memcpy(to + 64 * i + 64 / kVectors * h, &words[i], sizeof words[i]);
+      }
+    }
   }
   Words operator>>(int n) const {
     return each([n](auto a) { return a >> n; });

@@ -17,6 +17,21 @@ struct WordVector {
     return std::bit_cast<Float>(
         _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
   }
+  static Word load_quarters(const std::byte* p, std::size_t stride) {
+    return std::bit_cast<Word>(_mm256_loadu2_m128i(reinterpret_cast<const __m128i*>(p + stride),
+                                                   reinterpret_cast<const __m128i*>(p)));
+  }
+  static void transpose_quarters(Word (&w)[4]) {
+    const auto of = [&w](int i) { return std::bit_cast<__m256i>(w[i]); };
+    const __m256i low0 = _mm256_unpacklo_epi32(of(0), of(1));
+    const __m256i high0 = _mm256_unpackhi_epi32(of(0), of(1));
+    const __m256i low2 = _mm256_unpacklo_epi32(of(2), of(3));
+    const __m256i high2 = _mm256_unpackhi_epi32(of(2), of(3));
+    w[0] = std::bit_cast<Word>(_mm256_unpacklo_epi64(low0, low2));
+    w[1] = std::bit_cast<Word>(_mm256_unpackhi_epi64(low0, low2));
+    w[2] = std::bit_cast<Word>(_mm256_unpacklo_epi64(high0, high2));
+    w[3] = std::bit_cast<Word>(_mm256_unpackhi_epi64(high0, high2));
+  }
   static Float low_halves(Word w) {
     const __m256i low = _mm256_and_si256(std::bit_cast<__m256i>(w), _mm256_set1_epi32(0xffff));
     const __m128i packed =

@@ -19,6 +19,27 @@ struct WordVector<Vnni> {
     return std::bit_cast<Float>(
         _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
   }
+  static Word load_quarters(const std::byte* p, std::size_t stride) {
+    const auto quarter = [&](int i) {
+      return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i * stride));
+    };
+    __m512i all = _mm512_castsi128_si512(quarter(0));
+    all = _mm512_inserti32x4(all, quarter(1), 1);
+    all = _mm512_inserti32x4(all, quarter(2), 2);
+    all = _mm512_inserti32x4(all, quarter(3), 3);
+    return std::bit_cast<Word>(all);
+  }
+  static void transpose_quarters(Word (&w)[4]) {
+    const auto of = [&w](int i) { return std::bit_cast<__m512i>(w[i]); };
+    const __m512i low0 = _mm512_unpacklo_epi32(of(0), of(1));
+    const __m512i high0 = _mm512_unpackhi_epi32(of(0), of(1));
+    const __m512i low2 = _mm512_unpacklo_epi32(of(2), of(3));
+    const __m512i high2 = _mm512_unpackhi_epi32(of(2), of(3));
+    w[0] = std::bit_cast<Word>(_mm512_unpacklo_epi64(low0, low2));
+    w[1] = std::bit_cast<Word>(_mm512_unpackhi_epi64(low0, low2));
+    w[2] = std::bit_cast<Word>(_mm512_unpacklo_epi64(high0, high2));
+    w[3] = std::bit_cast<Word>(_mm512_unpackhi_epi64(high0, high2));
+  }
   static Float low_halves(Word w) {
     return std::bit_cast<Float>(_mm512_cvtph_ps(_mm512_cvtepi32_epi16(std::bit_cast<__m512i>(w))));
   }
