@@ -115,10 +115,12 @@ class Backend {
   // need not be. The host memory must outlive the backend's use of it: a backend may return the
   // same view. Throws Error (Exit::kOutOfMemory).
   virtual Tensor place_weight(const Tensor& host) = 0;
-  // Ends the use of what place_weight() returned. Without it, the weight stays until the backend
+  // The same for what is used in Embed alone.
+  virtual Tensor place_embedding(const Tensor& host) { return place_weight(host); }
+  // Ends the use of what they returned. Without it, the weight stays until the backend
   // ends.
   virtual void drop_weight(const Tensor& /*weight*/) {}
-  // Copies what place_weight() returned, or any other tensor, to host memory in the layout that the
+  // Copies what they returned, or any other tensor, to host memory in the layout that the
   // file has. Waits.
   virtual void read_weight(void* dst, const Tensor& weight) { read(dst, weight); }
 

@@ -37,6 +37,7 @@ class CpuBackend : public ReferenceBackend {
   // that they have one by one.
   std::vector<FusedRun> fused_runs(const Plan& plan) const override;
   Tensor place_weight(const Tensor& host) override;
+  Tensor place_embedding(const Tensor& host) override { return host; }
   void drop_weight(const Tensor& weight) override;
   void read_weight(void* dst, const Tensor& weight) override;
   int threads() const { return pool_.threads(); }

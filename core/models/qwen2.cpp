@@ -178,8 +178,7 @@ Qwen2::Qwen2(ModelFile& file, Backend& backend) : copies_(backend) {
     shape_.n_params += host.size();
     return host;
   };
-  const auto place = [&](const Tensor& host) {
-    const Tensor placed = backend.place_weight(host);
+  const auto keep = [&](const Tensor& host, const Tensor& placed) {
     if (placed.data == host.data) {
       file_ = &file;
     } else {
@@ -188,6 +187,7 @@ Qwen2::Qwen2(ModelFile& file, Backend& backend) : copies_(backend) {
     }
     return placed;
   };
+  const auto place = [&](const Tensor& host) { return keep(host, backend.place_weight(host)); };
   const auto take = [&](const std::string& tensor, std::initializer_list<std::int64_t> dims) {
     return place(read(tensor, dims));
   };
@@ -209,7 +209,10 @@ Qwen2::Qwen2(ModelFile& file, Backend& backend) : copies_(backend) {
   const std::vector<float> inv_freq = inverse_frequencies(shape_.head_dim, rope_base_);
   std::vector<float> centers;  // (n_layers, n_kv_heads, head_dim)
 
-  embed_ = take("token_embd.weight", {shape_.n_vocab, dim});
+  // Without a head of its own the model multiplies with the embedding.
+  const bool has_head = file.has_tensor("output.weight");
+  const Tensor embedding = read("token_embd.weight", {shape_.n_vocab, dim});
+  embed_ = has_head ? keep(embedding, backend.place_embedding(embedding)) : place(embedding);
   for (std::int64_t i = 0; i < shape_.n_layers; ++i) {
     const std::string blk = "blk." + std::to_string(i) + ".";
     Layer l;
@@ -230,7 +233,7 @@ Qwen2::Qwen2(ModelFile& file, Backend& backend) : copies_(backend) {
     layers_.push_back(l);
   }
   output_norm_ = take_f32("output_norm.weight", dim);
-  head_ = file.has_tensor("output.weight") ? take("output.weight", {shape_.n_vocab, dim}) : embed_;
+  head_ = has_head ? take("output.weight", {shape_.n_vocab, dim}) : embed_;
   file.check_all_taken();
   file.check_unchanged();
   inv_freq_ = place_table(backend, inv_freq);

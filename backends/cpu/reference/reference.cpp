@@ -1,41 +1,18 @@
 #include "backends/cpu/reference/reference.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <vector>
 
-#include "core/error.h"
+#include "backends/cpu/memory.h"
 #include "core/half.h"
 #include "core/kv_layout.h"
 #include "core/sampler.h"
 
 namespace qwen {
-namespace {
 
-constexpr std::size_t kHugePage = std::size_t{2} << 20;
-
-}  // namespace
-
-Buffer ReferenceBackend::allocate(std::size_t bytes) {
-  // Large blocks get huge pages where the system has them: fewer TLB misses when they are streamed.
-  const std::size_t alignment = bytes >= kHugePage ? kHugePage : 64;
-  const std::size_t size =
-      (std::max<std::size_t>(bytes, 1) + alignment - 1) / alignment * alignment;
-  auto* memory = static_cast<std::byte*>(std::aligned_alloc(alignment, size));
-  if (memory == nullptr) {
-    throw Error({.exit = Exit::kOutOfMemory,
-                 .code = "out_of_memory",
-                 .message = "cannot allocate " + std::to_string(bytes >> 20) + " MiB of memory",
-                 .hint = "a smaller context (-c) needs less"});
-  }
-  // Whole ones only: the rest of the last would be memory that nobody uses.
-  if (bytes >= kHugePage) madvise(memory, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
-  return Buffer(memory, [](std::byte* p) { std::free(p); });
-}
+Buffer ReferenceBackend::allocate(std::size_t bytes) { return cpu::allocate_memory(bytes); }
 
 void ReferenceBackend::write(const Tensor& dst, const void* src) {
   if (dst.bytes() > 0) std::memcpy(dst.data, src, dst.bytes());
