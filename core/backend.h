@@ -38,6 +38,7 @@ struct FusedRun {
   std::size_t first = 0;
   std::size_t count = 1;
   std::vector<Tensor> elided = {};  // written by its nodes, and undefined after the run
+  bool same_bits = false;           // leaves the very bits that its nodes leave one by one
 };
 
 // One way to run ops. Not thread-safe: one thread drives a backend; inside an op the backend may

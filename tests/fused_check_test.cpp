@@ -143,5 +143,43 @@ TEST(FusedCheck, AProgramOfCapturedPositionsIsFound) {
             "the program made of the step differs from its launches one by one");
 }
 
+// The CPU's own runs, with 8-bit activations: nothing but equal bits tells whether they are right.
+class WrongRuns : public CpuBackend {
+ public:
+  explicit WrongRuns(bool is_wrong) : CpuBackend(1, "", Activations::kInt8), is_wrong_(is_wrong) {}
+
+ protected:
+  void execute_unobserved(const Plan& plan) override {
+    CpuBackend::execute_unobserved(plan);
+    for (const Node& node : plan) {
+      if (is_wrong_ && node.tap.name == "up") std::get<Gemm>(node.op).out.f32()[5] *= 1.001f;
+    }
+  }
+
+ private:
+  bool is_wrong_;
+};
+
+TEST(FusedCheck, RunsOfTheSameBitsAreComparedByThem) {
+  const testing::TinyModel tiny = testing::tiny_models()[2];
+  for (const bool is_wrong : {false, true}) {
+    WrongRuns path(is_wrong);
+    CpuBackend oracle(1, "");
+    ReferenceBackend reference;
+    const testing::PlacedModel theirs(tiny, path);
+    const testing::PlacedModel ours(tiny, reference);
+    const CrossCheckResult run =
+        cross_check({path, reference, reference, oracle}, {*theirs.model, *ours.model, *ours.file},
+                    {.texts = {random_text(5, 1)}, .n_decode = 4});
+    EXPECT_GT(run.fused.n_runs, 0);
+    EXPECT_EQ(run.fused.n_coarse, 0);
+    EXPECT_EQ(run.agreement, is_wrong ? Agreement::kDiverge : Agreement::kAgree);
+    if (!is_wrong) continue;
+    ASSERT_EQ(run.shadow.divergences.size(), 2u);  // of both layers
+    EXPECT_EQ(run.shadow.divergences.front().tap.name, "up");
+    EXPECT_EQ(run.shadow.divergences.front().cause.name, "the fused gate..up differs from its ops");
+  }
+}
+
 }  // namespace
 }  // namespace qwen::crosscheck

@@ -67,6 +67,7 @@ class Run {
     fused_divergences_ = fused_.step(plan, oracle, tokens);
     // The ledger goes on with the keys and values of the ops one by one.
     sides_.path.replay(plan);
+    shadow_.forget_left();
   }
 
   static bool is_decode(const std::vector<TokenInput>& tokens) {

@@ -27,6 +27,7 @@ void Forced::before(const Op& op, const Tap& tap) {
   for (std::size_t i = 0; i < to.size(); ++i) {
     if (is_computed(from[i])) sides_.path.write(*to[i].tensor, from[i].tensor->data);
   }
+  shadow_.forget_left();
   kept_ = copy_of(plan_[next_].op, scratch_);
   shadow_.before(op, tap);
 }

@@ -1,7 +1,7 @@
 // What a path runs as one is judged by its expansion: the ops that it stands for, computed by the
 // host (Sides) from the very inputs that the run has; the oracle judges the same ops one by one.
-// And what a path has made ready to be run again and again must leave the bits that the same
-// launches leave one by one.
+// Where the path promises the same bits, it runs them one by one itself. And what a path has made
+// ready to be run again and again must leave the bits that the same launches leave one by one.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,8 @@ namespace qwen::crosscheck {
 struct FusedResult {
   std::int64_t n_runs = 0;      // judged
   std::int64_t n_elements = 0;  // of what they keep
-  // Not judged, and no pass: runs whose operands are rounded, and outputs for which the bounds of
-  // the chain are too wide. The free run covers them.
+  // Not judged, and no pass: runs of other bits whose operands are rounded, and outputs for which
+  // the bounds of the chain are too wide. The free run covers them.
   std::int64_t n_coarse = 0;
   std::int64_t n_wide = 0;
   std::int64_t n_programs = 0;  // runs of programs, compared bit for bit
@@ -44,6 +44,8 @@ class FusedCheck {
   };
 
   void judge_run(const FusedRun& run, const Plan& path, const Plan& oracle);
+  // For a run of the same bits.
+  void compare_run(const FusedRun& run, const Plan& path);
   // Runs its ops on the host. Returns them; a KvWrite works on a copy of the cache.
   Plan expand(const FusedRun& run, const Plan& oracle, ErrorChain& path_errors,
               ErrorChain& host_errors);

@@ -118,6 +118,7 @@ void Shadow::bring_inputs(const Op& path_op) {
   const Operands from = operands(theirs);
   const Operands to = operands(inputs_);
   given_.clear();
+  made_.clear();
   for (std::size_t i = 0; i < to.size(); ++i) {
     if (is_cache(to[i])) continue;
     if (to[i].access == Access::kConstant) {
@@ -131,6 +132,7 @@ void Shadow::bring_inputs(const Op& path_op) {
     const bool is_output = to[i].access == Access::kWrite;
     *to[i].tensor = is_output ? scratch_.take(to[i].tensor->dtype, to[i].tensor->dims())
                               : read_later(*from[i].tensor);
+    if (!is_output) made_.push_back({i, *to[i].tensor});
   }
 }
 
@@ -154,6 +156,19 @@ void Shadow::compare_given(const Operand& ours, const Tensor& got, const Tap& ta
   causes_.push_back(
       hypotheses_.add_known(tap, {"the path was given other " + std::string(ours.name),
                                   "the tensor that the op reads differs from the step's own"}));
+}
+
+void Shadow::compare_left(const Operand& theirs, const Tensor& got, const Tap& tap) {
+  const Tensor left = hand_over_.left(*theirs.tensor);
+  if (left.empty()) return;
+  Judgement j = compare_bits(left, got);
+  if (j.verdict != Verdict::kFail) return;
+  j.output = theirs.name;
+  diverges(j, inputs_, tap, got);
+  causes_.push_back(
+      hypotheses_.add_known(tap, {"another op wrote to what this one reads",
+                                  "it was right after the op that made it, and differs here"}));
+  hand_over_.wrote(*theirs.tensor, got);
 }
 
 void Shadow::poison_outputs(const Op& path_op) {
@@ -189,7 +204,14 @@ void Shadow::after(const Op& op, const Tap& tap) {
   if (inputs_read_) sides_.path.wait(*inputs_read_);
   const Operands own = operands(inputs_);
   for (const Given& given : given_) compare_given(own[given.operand], given.got, tap);
+  Op path_op = op;
+  const Operands theirs = operands(path_op);
+  for (const Given& made : made_) compare_left(theirs[made.operand], made.got, tap);
   judge_outputs(op, tap, got);
+  const std::vector<Tensor> written_to = written(path_op);
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    if (!std::holds_alternative<KvWrite>(op)) hand_over_.wrote(written_to[i], got[i]);
+  }
   if (const auto* written = std::get_if<KvWrite>(&op)) {
     // The ledger goes on as the path has it: a wrong write is reported once, and what is read from
     // it is judged by what is there.

@@ -1,7 +1,8 @@
 // Shadow: watches a path while it runs, brings each op's inputs over as the path has them, computes
 // the op from them by an oracle, and judges what the path made of them. So every op is judged by
 // itself: a fault shows where it is, and what follows from it is judged by the wrong inputs that it
-// got. The keys and values are compared bit for bit with a ledger after every write.
+// got. The keys and values are compared bit for bit with a ledger after every write, and what an op
+// reads with what was written for it.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +18,7 @@
 #include "core/crosscheck/cause.h"
 #include "core/crosscheck/checks.h"
 #include "core/crosscheck/divergence.h"
+#include "core/crosscheck/hand_over.h"
 #include "core/crosscheck/judge.h"
 #include "core/crosscheck/sides.h"
 #include "core/session.h"
@@ -90,6 +92,9 @@ class Shadow : public Observer {
   // `wrong` must outlive the shadow.
   void adopt(const std::vector<WrongConstant>& wrong) { wrong_ = &wrong; }
 
+  // Others than ops have written to the path's memory.
+  void forget_left() { hand_over_.forget(); }
+
   // Before a step of the path: the same step as the oracle's session recorded it, on its tensors
   // (its own weights, positions, page table, and a cache that becomes the ledger). Throws Error
   // (code "wrong_step") if that is not the step of `tokens`.
@@ -119,6 +124,8 @@ class Shadow : public Observer {
   void adopt_constant(Tensor& own) const;
   void poison_outputs(const Op& path_op);
   void compare_given(const Operand& ours, const Tensor& got, const Tap& tap);
+  // `got`: what `theirs`, an input of the path's op, holds.
+  void compare_left(const Operand& theirs, const Tensor& got, const Tap& tap);
   // A copy of what the path has, there once await_reads() has returned.
   Tensor read_later(const Tensor& theirs);
   void await_reads();
@@ -151,7 +158,9 @@ class Shadow : public Observer {
     std::size_t operand;
     Tensor got;
   };
-  std::vector<Given> given_;     // what the path was given for it
+  std::vector<Given> given_;  // what the path was given for it
+  std::vector<Given> made_;   // what other ops of the path made for it
+  HandOver hand_over_;
   std::vector<Ledger> ledgers_;  // of the step's layers
   Hypotheses hypotheses_;
   ShadowResult result_;
