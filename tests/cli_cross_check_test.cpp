@@ -168,7 +168,7 @@ TEST_F(CliAgainst, TheFirstDifferenceIsNamed) {
   EXPECT_EQ(first["token"], 66);
   EXPECT_EQ(first["coords"], (Json{1, 5}));
   EXPECT_NEAR(first["outside"].get<double>() - first["got"].get<double>(), 1e4, 1);
-  EXPECT_NEAR(first["error"].get<double>(), 1e6, 1);
+  EXPECT_NEAR(first["relative"].get<double>(), 1, 1e-3);  // what was added is the largest value
 }
 
 TEST_F(CliAgainst, TheBoundIsAShareOfTheLargestValue) {
@@ -177,6 +177,21 @@ TEST_F(CliAgainst, TheBoundIsAShareOfTheLargestValue) {
   add("logits.npy", 3, static_cast<float>(0.9e-4 * largest));
   EXPECT_EQ(against({"--device", "ref"}).code, 0);
   add("logits.npy", 3, static_cast<float>(0.2e-4 * largest));
+  EXPECT_EQ(against({"--device", "ref"}).code, 1);
+}
+
+TEST_F(CliAgainst, ATokensBoundIsNotAnothers) {
+  const crosscheck::NpyArray array = crosscheck::read_npy(file("L01.swiglu.npy"));
+  const auto* values = reinterpret_cast<const float*>(array.bytes.data());
+  const std::int64_t n_cols = array.shape[1];
+  std::vector<float> largest;  // of each token
+  for (std::int64_t t = 0; t < array.shape[0]; ++t) {
+    const auto [low, high] = std::minmax_element(values + t * n_cols, values + (t + 1) * n_cols);
+    largest.push_back(std::max(-*low, *high));
+  }
+  const auto [least, most] = std::minmax_element(largest.begin(), largest.end());
+  ASSERT_LT(*least, 0.8f * *most);
+  add("L01.swiglu.npy", (least - largest.begin()) * n_cols + 3, 1.2e-4f * *least);
   EXPECT_EQ(against({"--device", "ref"}).code, 1);
 }
 
@@ -193,6 +208,13 @@ TEST_F(CliAgainst, AHalfCacheProvesNothing) {
   EXPECT_EQ(text.code, 1);
   EXPECT_TRUE(text.out.starts_with("CANNOT TELL ")) << text.out;
   EXPECT_NE(text.out.find("--exact --kv f32"), std::string::npos) << text.out;
+}
+
+TEST_F(CliAgainst, AnArrayThatTheManifestNamesMustBeThere) {
+  Json manifest = Json::parse(contents(file("ids.json")));
+  manifest["names"] = {{"layer0_query", "L00.q_proj"}};
+  std::ofstream(folder_ / "manifest.json") << manifest.dump();
+  refused("has no layer0_query.npy", "is that of an array");
 }
 
 TEST_F(CliAgainst, OtherNamesAndSplitsOfARow) {

@@ -93,10 +93,6 @@ class Comparison : public Observer {
       const NpyArray& values = pair.array->values;
       Compared compared{
           .name = pair.array->name, .tap = plan[pair.node].tap, .shape = values.shape};
-      for (std::int64_t i = 0; i < values.size(); ++i) {
-        const double magnitude = std::abs(value(values, i));
-        if (std::isfinite(magnitude)) compared.largest = std::max(compared.largest, magnitude);
-      }
       result_.compared.push_back(std::move(compared));
     }
   }
@@ -144,17 +140,22 @@ class Comparison : public Observer {
     const std::int64_t begin = pair.has_tokens ? token * static_cast<std::int64_t>(got.size()) : 0;
     const bool differed = compared.differs();
     Compared::Place worst{.token = token};
-    double error = -1;
+    Compared row;
     for (std::size_t i = 0; i < got.size(); ++i) {
       const auto at = static_cast<std::int64_t>(i);
       const double outside = value(array, begin + at);
-      if (difference(got[i], outside) <= error) continue;
-      error = difference(got[i], outside);
+      if (std::isfinite(outside)) row.largest = std::max(row.largest, std::abs(outside));
+      const double error = difference(got[i], outside);
+      if (i > 0 && error <= row.error) continue;
+      row.error = error;
       worst.coords = {at};
       worst.got = got[i];
       worst.outside = outside;
     }
-    compared.error = std::max(compared.error, error);
+    if (compared.largest == 0 || row.share() > compared.share()) {
+      compared.largest = row.largest;
+      compared.error = row.error;
+    }
     if (differed || !compared.differs()) return;
     worst.coords = coords(array, pair.has_tokens, worst.coords.front());
     compared.first = worst;
@@ -181,7 +182,10 @@ class Comparison : public Observer {
 
 }  // namespace
 
-bool Compared::differs() const { return !(error <= kOutsideTolerance * largest); }
+double Compared::share() const {
+  if (error == 0) return 0;
+  return largest > 0 ? error / largest : std::numeric_limits<double>::infinity();
+}
 
 bool is_inside_op(std::string_view tap) {
   return tap == "attn_scores" || tap == "attn_probs" || tap == "attn_lse";

@@ -121,6 +121,14 @@ Folder read_folder(const std::string& folder, const Manifest& manifest) {
     if (entry.path().extension() == ".npy") files.push_back(entry.path());
   }
   std::sort(files.begin(), files.end());
+  for (const auto& [name, tap] : manifest.names.items()) {
+    const bool is_there = std::any_of(files.begin(), files.end(),
+                                      [&](const fs::path& file) { return file.stem() == name; });
+    if (!is_there) {
+      bad_folder(folder + " has no " + name + ".npy, which its manifest names",
+                 "every name in 'names' is that of an array", folder);
+    }
+  }
   Folder found;
   for (const fs::path& file : files) {
     const std::string stem = file.stem().string();
@@ -144,8 +152,6 @@ const Compared* first_difference(const AgainstResult& result) {
   return first == result.compared.end() ? nullptr : &*first;
 }
 
-double relative(const Compared& c) { return c.largest > 0 ? c.error / c.largest : c.error; }
-
 // A difference in a run whose own rounding may exceed the bound proves nothing.
 std::string verdict(const AgainstResult& result) {
   if (first_difference(result) == nullptr) return "agree";
@@ -168,7 +174,7 @@ std::string difference_text(const AgainstResult& result) {
                     coords + ")   got " + scientific(d.first.got) + "  outside " +
                     scientific(d.first.outside) + "\n     largest |difference| " +
                     scientific(d.error) + " at a largest value of " + scientific(d.largest) + " (" +
-                    scientific(relative(d)) + ", allowed " +
+                    scientific(d.share()) + ", allowed " +
                     scientific(crosscheck::kOutsideTolerance) + ")\n";
   std::size_t shown = 0;
   for (const Compared& c : result.compared) {
@@ -184,9 +190,9 @@ std::string text(const std::string& names, const AgainstResult& result, const Fo
   const std::vector<Compared>& all = result.compared;
   const auto n =
       std::count_if(all.begin(), all.end(), [](const Compared& c) { return c.differs(); });
-  const Compared& worst = *std::max_element(
-      all.begin(), all.end(),
-      [](const Compared& a, const Compared& b) { return relative(a) < relative(b); });
+  const Compared& worst =
+      *std::max_element(all.begin(), all.end(),
+                        [](const Compared& a, const Compared& b) { return a.share() < b.share(); });
   const std::string arrays = thousands(static_cast<std::int64_t>(all.size())) + " arrays";
   std::string out = verdict(result) == "agree"     ? "PASS "
                     : verdict(result) == "diverge" ? "FAIL "
@@ -194,7 +200,7 @@ std::string text(const std::string& names, const AgainstResult& result, const Fo
   out += names + ": " + (n > 0 ? thousands(n) + " of " : "") + arrays + (n > 0 ? " differ" : "") +
          ", " + std::to_string(n_tokens) + " tokens\n";
   if (n == 0) {
-    out += "     worst " + scientific(relative(worst)) + " of the array's largest value, at " +
+    out += "     worst " + scientific(worst.share()) + " of its token's largest value, at " +
            worst.name + "\n";
   } else {
     out += difference_text(result);
@@ -219,7 +225,7 @@ Json compared_json(const Compared& c) {
           {"shape", c.shape},
           {"largest", c.largest},
           {"error", number(c.error)},
-          {"relative", number(relative(c))},
+          {"relative", number(c.share())},
           {"differs", c.differs()}};
 }
 
