@@ -154,7 +154,7 @@ TEST_F(BundleTest, DamagedOnesAreRefused) {
     });
     EXPECT_EQ(refusal.code, damage.code) << refusal.message;
     EXPECT_EQ(refusal.exit, Exit::kModel);
-    EXPECT_NE(refusal.message.find(folder), std::string::npos) << refusal.message;
+    EXPECT_NE((refusal.file + refusal.message).find(folder), std::string::npos) << refusal.message;
     EXPECT_EQ(refusal.message.find('\n'), std::string::npos) << refusal.message;
     EXPECT_NE(refusal.hint, "");
     if (damage.seen_by_script) folders.push_back(folder);

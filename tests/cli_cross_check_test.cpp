@@ -49,12 +49,17 @@ TEST_F(CliCrossCheck, ThePageSaysWhatTheJsonSays) {
 TEST_F(CliCrossCheck, WhatHasNoMeaningIsRefused) {
   const auto refused = [&](Args more, const std::string& text) {
     more.insert(more.begin(), {"cross-check", "--device", "cpu"});
-    expect_failure(qwen(more), 2, text);
+    expect_failure(qwen(more), 2, text, "hint: ");
   };
   refused({"--html", model()}, "is the model");
   refused({"--html", path("no/such/folder.html")}, "No such file");
   refused({"--html", path("x.html"), "--selftest"}, "--selftest has its own report");
   refused({"--detail"}, "--detail is for --json");
+  refused({"--oracle", "cpu"}, "they would agree on any fault");
+  refused({"-c", "2"}, "a context as long as its texts");
+  refused({"--bundle", ""}, "not an empty text");
+  refused({"--mode", "free", "--html", path("x.html")}, "--mode free judges no ops");
+  refused({"--ids", "1,2", "--sequences", "3"}, "fewer tokens than there are --sequences");
   refused({"--against", path("x"), "-n", "3"}, "--against has its own text");
   refused({"--against", path("x"), "--html", path("x.html")}, "--against has its own text");
   refused({"--against", path("x"), "--layers", "1"}, "--against has its own text");

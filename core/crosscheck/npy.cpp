@@ -37,8 +37,9 @@ const TypeInfo& type_info(NpyType type) { return kTypes[static_cast<std::size_t>
 [[noreturn]] void damaged(const std::string& path, const std::string& what) {
   throw Error({.exit = Exit::kModel,
                .code = "damaged_npy",
-               .message = path + " " + what,
-               .hint = "the file is damaged or was not written by this program or NumPy",
+               .message = "file " + what,
+               .hint = "it is damaged, or not as numpy.save() writes it: C order, little-endian, "
+                       "one dimension or more",
                .file = path});
 }
 
@@ -178,7 +179,7 @@ void write_npy(const std::string& path, const NpyArray& array) {
 
 NpyArray read_npy(const std::string& path, std::uint64_t max_bytes) {
   std::error_code error;
-  if (!std::filesystem::is_regular_file(path, error)) damaged(path, "is no file");
+  if (!std::filesystem::is_regular_file(path, error)) damaged(path, "is not there, or is no regular file");
   const std::uint64_t file_bytes = std::filesystem::file_size(path, error);
   if (error) damaged(path, "cannot be read");
   if (file_bytes > max_bytes) {

@@ -125,6 +125,10 @@ class CrossCheck : public Command {
     for (const auto& text : texts) engine.check_ids(text);
     const std::string kind =
         oracle_.chosen() ? oracle_.value : (engine.device().kind == "cpu" ? "ref" : "cpu");
+    if (kind == engine.device().kind) {
+      usage_error("--oracle cpu computes as --device cpu does: they would agree on any fault",
+                  "--oracle ref");
+    }
     std::optional<OutputFile> html;
     if (html_.chosen()) html.emplace("--html", html_.value, opened.path());
     const auto reference = make_backend("ref", {});
@@ -190,14 +194,25 @@ class CrossCheck : public Command {
     if (sequences_.from_option() && !own_text) {
       usage_error("--sequences cuts a text into parts: there is none", "give one: -p, -f or --ids");
     }
-    if (detail_ && !output_.json) usage_error("--detail is for --json");
-    if (mode_.value == "free" && bundle_dir_.chosen()) {
-      usage_error("--mode free judges no ops: --bundle has nothing to keep");
+    if (model_.ctx.from_option()) {
+      usage_error("cross-check makes a context as long as its texts", "leave out -c");
+    }
+    for (const Setting<std::string>* path : {&html_, &bundle_dir_, &against_}) {
+      if (path->chosen() && path->value.empty()) {
+        usage_error("--html, --bundle and --against take a path, not an empty text",
+                    "leave the option out");
+      }
+    }
+    if (detail_ && !output_.json) usage_error("--detail is for --json", "add --json");
+    if (mode_.value == "free" && (bundle_dir_.chosen() || detail_ || html_.chosen())) {
+      usage_error("--mode free judges no ops: --html, --detail and --bundle have nothing to show",
+                  "--mode shadow");
     }
     if (!self_test_) return;
     if (mode_.chosen()) usage_error("--selftest has no modes", "leave --mode out");
     if (detail_ || html_.chosen() || bundle_dir_.chosen()) {
-      usage_error("--selftest has its own report: --html, --detail and --bundle are for one run");
+      usage_error("--selftest has its own report: --html, --detail and --bundle are for one run",
+                  "leave them out");
     }
   }
 
@@ -241,9 +256,12 @@ class CrossCheck : public Command {
     if (text_.prompt.chosen() || text_.file.chosen() || text_.ids.chosen()) {
       const TextOptions::Input input = text_.read(model_.words, "text");
       const auto ids = input.ids ? *input.ids : encoded(input.text);
-      if (ids.empty()) usage_error("the text is empty");
+      if (ids.empty()) usage_error("the text is empty", "leave it out for built-in texts");
       const auto n = static_cast<std::size_t>(sequences_.value);
-      if (ids.size() < n) usage_error("the text has fewer tokens than there are --sequences");
+      if (ids.size() < n) {
+        usage_error("the text has fewer tokens than there are --sequences",
+                    "--sequences " + std::to_string(ids.size()) + " at most");
+      }
       std::vector<std::vector<std::int32_t>> parts;
       for (std::size_t k = 1; k <= n; ++k) {
         parts.emplace_back(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(ids.size() / k));

@@ -20,7 +20,8 @@ KeptBundles::KeptBundles(std::string dir, Backend& reference)
   if (error) {
     throw Error({.exit = Exit::kUsage,
                  .code = "cannot_write",
-                 .message = "--bundle " + dir_ + ": " + error.message()});
+                 .message = "--bundle " + dir_ + ": " + error.message(),
+                 .hint = "name a folder that can be made or written to"});
   }
 }
 

@@ -25,12 +25,13 @@ OutputFile::OutputFile(const std::string& option, const std::string& path,
                        const std::string& model_path)
     : name_(option + " " + path) {
   // Opening it would empty the file that the weights are mapped from.
-  if (same_file(path, model_path)) usage_error(name_ + " is the model");
+  if (same_file(path, model_path)) usage_error(name_ + " is the model", "name another file");
   file_.reset(std::fopen(path.c_str(), "we"));
   if (file_ != nullptr) return;
   throw Error({.exit = Exit::kUsage,
                .code = "cannot_write",
-               .message = name_ + ": " + std::strerror(errno)});
+               .message = name_ + ": " + std::strerror(errno),
+               .hint = "name a file in a folder that exists and can be written to"});
 }
 
 void OutputFile::write(std::string_view text) {
