@@ -121,6 +121,27 @@ TEST_P(FreeTest, CleanRunsAgree) {
   }
 }
 
+// With 8-bit activations, rows that are alike are rounded alike: in a text of one token their
+// errors do not average out.
+TEST(FreeOnInt8, ARepeatedTokenAgrees) {
+  struct Path : FreeOn {
+    explicit Path(const TinyModel& tiny) : FreeOn(tiny) {}
+    using FreeOn::check;
+  };
+  for (const TinyModel& tiny : tiny_models()) {
+    if (tiny.spec.dtype == DType::kF32 || tiny.spec.dtype == DType::kF16) continue;
+    for (const std::int32_t id : {0, 19}) {
+      CpuBackend int8(1, "", Activations::kInt8);
+      CrossCheckOptions repeated = options(Mode::kFree);
+      repeated.texts = {std::vector<std::int32_t>(200, id)};
+      repeated.chunk = 64;
+      const CrossCheckResult result = Path(tiny).check(int8, repeated);
+      EXPECT_EQ(result.agreement, Agreement::kAgree);
+      EXPECT_LT(result.free->worst_drift.ratio(), 1.5);
+    }
+  }
+}
+
 // The whole catalogue, but for what leaves the logits as they are: a turn of queries and keys
 // alike, another center of the keys, and the choice of tokens, which free mode does not leave to
 // the path.

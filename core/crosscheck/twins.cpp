@@ -100,7 +100,7 @@ void TwinNoise::before(const Op& op, const Tap& /*tap*/) {
   noise_ = noise(op, contracts_.at(next_++));
   if (noise_.input.empty()) return;
   original_.assign(noise_.input.f32(), noise_.input.f32() + noise_.input.size());
-  if (noise_.int8_fine_from > 0) move_as_int8(noise_.input);
+  if (noise_.int8_fine_from > 0) round_as_int8(noise_.input);
   move(noise_.input, noise_.input_unit, noise_.input_step);
 }
 
@@ -122,16 +122,11 @@ void TwinNoise::move(const Tensor& t, double unit, double step) {
   }
 }
 
-// Rounding to multiples of a unit is off by up to half of it.
-void TwinNoise::move_as_int8(const Tensor& t) {
-  const std::int64_t n_cols = t.cols();
-  RandomSigns signs(random_);
+// Not at random: rows that are alike, as those of a repeated token, are rounded alike, and what sums
+// over them does not average their errors out.
+void TwinNoise::round_as_int8(const Tensor& t) {
   for (std::int64_t row = t.rows() / n_groups_; row < t.rows(); ++row) {
-    float* const x = t.f32() + row * n_cols;
-    const std::vector<Int8Rounding> roundings = int8_roundings(x, n_cols, noise_.int8_fine_from);
-    for (std::int64_t i = 0; i < n_cols; ++i) {
-      x[i] += signs.of(static_cast<float>(kDeviation / 2) * roundings[i / kInt8Block].unit());
-    }
+    round_to_int8(t.f32() + row * t.cols(), t.cols(), noise_.int8_fine_from);
   }
 }
 

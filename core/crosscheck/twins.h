@@ -38,7 +38,7 @@ struct Noise {
   Tensor input = {};
   double input_unit = 0;
   double input_step = 0;      // absolute
-  double int8_fine_from = 0;  // beyond 0: also by what core/int8.h rounds
+  double int8_fine_from = 0;  // beyond 0: the input is rounded first (core/int8.h)
   Tensor output = {};
   double output_unit = 0;
 };
@@ -60,7 +60,7 @@ class TwinNoise : public Observer {
 
  private:
   void move(const Tensor& t, double unit, double step);
-  void move_as_int8(const Tensor& t);
+  void round_as_int8(const Tensor& t);
 
   std::int64_t n_groups_;
   std::mt19937_64 random_;
