@@ -247,6 +247,23 @@ TEST_F(JudgeTest, AWorstThatIsKnownNeedNotBeFound) {
   EXPECT_EQ(worst(found.ratio()).ratio(), 0);
 }
 
+// 100 rows of 10 ones, of which `n_lost` have bounds that say nothing.
+Verdict verdict_of_rows(float value, std::size_t n_lost, double bound) {
+  std::vector<float> expected(1000, value);
+  std::vector<double> bounds(1000, 1e-6 * value);
+  std::fill_n(bounds.begin(), 10 * n_lost, bound);
+  std::vector<float> got = expected;
+  for (std::size_t i = 0; i < 10 * n_lost; ++i) got[i] = -100;
+  return judge(tensor(expected, {100, 10}), tensor(got, {100, 10}), bounds).verdict;
+}
+
+TEST(BoundsThatSayNothing, AreNoPass) {
+  EXPECT_EQ(verdict_of_rows(1, 0, 0), Verdict::kPass);
+  EXPECT_EQ(verdict_of_rows(1, 1, 1e30), Verdict::kUnsound);  // a whole token, of a hundred
+  EXPECT_EQ(verdict_of_rows(1, 1, 1e-6), Verdict::kFail);
+  EXPECT_EQ(verdict_of_rows(0, 100, 1e6), Verdict::kUnsound);  // 0 expected, -100 got
+}
+
 TEST(ParallelForTest, AnExceptionReachesTheCaller) {
   CpuBackend cpu(3, "");
   const auto fails = [](std::int64_t begin, std::int64_t) {

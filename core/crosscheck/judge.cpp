@@ -18,9 +18,11 @@ namespace {
 // Median bound over root mean square of the values, beyond which a check cannot discriminate.
 constexpr double kMaxSpread = 0.02;
 // Elements whose bound is computed to find that median. If none of the first few (kSampledFirst) is
-// wider than half the limit, more than half of all are so with a probability of 1/8 at most, in one
-// output of the hundreds of a run.
+// wider than half the limit, more than half of all are so with a probability of 1/8 at most; each
+// step looks at others.
 constexpr std::uint64_t kSampled = 63;
+// Of values that are all 0: what a bound may be that is there for the smallest of numbers.
+constexpr double kAlmostNothing = 0x1p-100;
 
 double value(const Tensor& t, std::int64_t i) {
   switch (t.dtype) {
@@ -35,8 +37,36 @@ double value(const Tensor& t, std::int64_t i) {
   }
 }
 
+// The share of the elements whose bound is beyond `limit`; 1 if that is so of a whole row.
+double share_beyond(const std::vector<Part>& parts, std::size_t output, const Tensor& expected,
+                    double limit) {
+  const std::int64_t per_row = row_size(expected);
+  std::vector<std::int64_t> by_row;
+  std::int64_t n = 0;
+  for (const Part& part : parts) {
+    const Part::Output& own = part.outputs[output];
+    const auto count = [&](Range elements) {
+      return part.bounds.count_beyond(output, elements, own.judged.largest, limit);
+    };
+    const std::int64_t n_own = count(own.elements);
+    if (n_own == 0) continue;
+    n += n_own;
+    by_row.resize(static_cast<std::size_t>(expected.size() / per_row));
+    for (std::int64_t i = own.elements.begin; i < own.elements.end;) {
+      const std::int64_t row = i / per_row;
+      const std::int64_t end = std::min(own.elements.end, (row + 1) * per_row);
+      by_row[static_cast<std::size_t>(row)] += count({i, end});
+      i = end;
+    }
+  }
+  const bool has_row = std::any_of(by_row.begin(), by_row.end(),
+                                   [&](std::int64_t in_row) { return in_row == per_row; });
+  return has_row ? 1 : static_cast<double>(n) / static_cast<double>(expected.size());
+}
+
 // The spread of some sampled values stands for that of all.
-Spread spread_of(std::vector<Part>& parts, std::size_t output, const Tensor& expected) {
+Spread spread_of(std::vector<Part>& parts, std::size_t output, const Tensor& expected,
+                 std::uint64_t sample) {
   const std::int64_t n = expected.size();
   double squares = 0;
   double largest = 0;
@@ -49,19 +79,14 @@ Spread spread_of(std::vector<Part>& parts, std::size_t output, const Tensor& exp
   }
   const double rms = std::sqrt(squares / static_cast<double>(n));
   if (!std::isfinite(rms)) return {.median = kInfinity};
-  if (rms == 0) return {};
-  std::int64_t too_wide = 0;
-  for (const Part& part : parts) {
-    const Part::Output& own = part.outputs[output];
-    too_wide += part.bounds.count_beyond(output, own.elements, own.judged.largest, largest);
-  }
-  const double beyond = static_cast<double>(too_wide) / static_cast<double>(n);
   const double widest = *std::max_element(sampled.begin(), sampled.end());
+  if (rms == 0) return {.median = widest <= kAlmostNothing ? 0 : kInfinity};
+  const double beyond = share_beyond(parts, output, expected, largest);
   if (sampled.size() == kSampledFirst && widest <= kMaxSpread / 2 * rms) {
     return {.median = widest / rms, .beyond = beyond};
   }
   for (auto k = sampled.size(); k < std::min(kSampled, static_cast<std::uint64_t>(n)); ++k) {
-    const std::int64_t at = scattered(k, n);
+    const std::int64_t at = scattered(sample + k, n);
     const auto part = std::find_if(parts.begin(), parts.end(), [&](const Part& p) {
       return p.outputs[output].elements.holds(at);
     });
@@ -92,9 +117,9 @@ void add(Judgement& all, Judgement part, std::int64_t per_row) {
 
 // What the parts say together. Of the elements that passed by a lower limit of their bound, only
 // those of the largest errors of all parts are looked at once more, if their ratios may be beyond
-// `known_worst`.
+// known_worst.
 Judgement merged(std::vector<Part>& parts, std::size_t output, const Tensor& expected,
-                 const Tensor& got, double known_worst) {
+                 const Tensor& got, const JudgeOptions& options) {
   struct Passed {
     double error;
     std::int64_t index;
@@ -121,7 +146,7 @@ Judgement merged(std::vector<Part>& parts, std::size_t output, const Tensor& exp
     return a.error != b.error ? a.error > b.error : a.index < b.index;
   });
   for (const Passed& p : std::span(passed.begin(), largest)) {
-    const double least = std::max(known_worst, all.worst.ratio());
+    const double least = std::max(options.known_worst, all.worst.ratio());
     Element e{p.index, got.f32()[p.index], expected.f32()[p.index],
               p.bounds->at(output, p.index, p.error / least)};
     if (e.ratio() <= least) continue;
@@ -129,7 +154,7 @@ Judgement merged(std::vector<Part>& parts, std::size_t output, const Tensor& exp
     if (e.ratio() > least) all.worst = e;
   }
   if (all.verdict == Verdict::kPass) {
-    all.spread = spread_of(parts, output, expected);
+    all.spread = spread_of(parts, output, expected, options.sample);
     if (!all.spread.sound()) all.verdict = Verdict::kUnsound;
   }
   return all;
@@ -193,7 +218,7 @@ std::int64_t scattered(std::uint64_t k, std::int64_t n) {
 Judgement judge(const Tensor& expected, const Tensor& got, std::vector<double> given) {
   std::vector<Part> parts;
   parts.push_back(judged_whole(expected, got, std::move(given)));
-  return merged(parts, 0, expected, got, 0);
+  return merged(parts, 0, expected, got, {});
 }
 
 std::vector<Judgement> judge(const Op& op, const std::vector<Tensor>& expected,
@@ -207,7 +232,7 @@ std::vector<Judgement> judge(const Op& op, const std::vector<Tensor>& expected,
     if (!writes(operand.access)) continue;
     const std::size_t n = all.size();
     all.push_back(is_bit_exact(op) ? compare_bits(expected[n], got[n])
-                                   : merged(parts, n, expected[n], got[n], options.known_worst));
+                                   : merged(parts, n, expected[n], got[n], options));
     all.back().output = operand.name;
   }
   return all;

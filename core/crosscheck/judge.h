@@ -40,7 +40,8 @@ struct Row {
 // How wide the bounds of an output are beside its values.
 struct Spread {
   double median = 0;  // median bound over root mean square of the values; infinite if these are not
-  double beyond = 0;  // share of the elements whose bound exceeds the largest value
+  // Share of the elements whose bound exceeds the largest value; 1 if that is so of a whole row.
+  double beyond = 0;
   bool sound() const;
 };
 
@@ -65,7 +66,8 @@ struct JudgeOptions {
   // Of a product that passed, a worst element whose ratio is not beyond this need not be found:
   // Judgement::worst may then be none.
   double known_worst = 0;
-  Backend* host = nullptr;  // lends its threads
+  Backend* host = nullptr;   // lends its threads
+  std::uint64_t sample = 0;  // another one for each output: other elements' bounds are looked at
 };
 
 // `op` lies in host memory and holds its inputs as they were before it ran; its outputs are

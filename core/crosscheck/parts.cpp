@@ -43,10 +43,10 @@ std::vector<Tensor> slices(const std::vector<Tensor>& tensors, std::int64_t begi
 }
 
 // Of an output of n elements.
-void add_samples(Part& part, std::size_t output, std::int64_t n) {
+void add_samples(Part& part, std::size_t output, std::int64_t n, std::uint64_t sample) {
   Part::Output& own = part.outputs[output];
   for (std::uint64_t k = 0; k < std::min(kSampledFirst, static_cast<std::uint64_t>(n)); ++k) {
-    const std::int64_t at = scattered(k, n);
+    const std::int64_t at = scattered(sample + k, n);
     if (own.elements.holds(at)) own.sampled.push_back(part.bounds.at(output, at));
   }
 }
@@ -128,7 +128,7 @@ class Cutter {
           {own,
            judge_part(expected_[n], got_[n], part.bounds, n, own, kPartExact, options_.by_row),
            {}});
-      add_samples(part, n, expected_[n].size());
+      add_samples(part, n, expected_[n].size(), options_.sample);
     }
     return part;
   }
@@ -157,7 +157,7 @@ Part judged_whole(const Tensor& expected, const Tensor& got, std::vector<double>
   const Range all{0, got.size()};
   part.outputs.push_back(
       {all, judge_part(expected, got, part.bounds, 0, all, Judgement::kMaxListed, false), {}});
-  add_samples(part, 0, expected.size());
+  add_samples(part, 0, expected.size(), 0);
   return part;
 }
 

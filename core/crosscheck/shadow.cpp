@@ -238,7 +238,8 @@ void Shadow::judge_outputs(const Op& path_op, const Tap& tap, const std::vector<
   const JudgeOptions options{
       .by_row = detail_,
       .known_worst = std::min(nearness(tap.name, "out").ratio, result_.worst.element.ratio()),
-      .host = &sides_.host};
+      .host = &sides_.host,
+      .sample = static_cast<std::uint64_t>(result_.n_checks) * 64};
   std::vector<Judgement> all = judge(repeated.op, expected, got, contracts, options);
   const auto failed = [](const Judgement& j) { return j.verdict == Verdict::kFail; };
   if (std::any_of(all.begin(), all.end(), failed) && &sides_.oracle != &sides_.reference) {
