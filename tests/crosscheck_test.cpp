@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <optional>
+#include <set>
+#include <string>
 
 #include "core/crosscheck/faults.h"
 #include "loader/weights.h"
@@ -92,6 +94,25 @@ TEST_P(CrossCheckTest, EveryFaultIsCaughtPlacedAndNamed) {
                                << fault.first.cause.name << ", " << fault.first.cause.evidence;
     }
   }
+}
+
+// One short text, and scores that no clipping reaches: some faults have no occasion. They are not
+// counted, and all others are found.
+TEST(SelfTestTest, FaultsThatChangeNothingAreNotCounted) {
+  const auto calm = testing::tiny_models().back();
+  ASSERT_EQ(calm.name, "Calm");
+  CheckedPath checked("cpu");
+  const SelfTest test =
+      self_test(checked.sides(), opener(calm.spec), {.texts = {random_text(11, 1)}, .n_decode = 4});
+  EXPECT_EQ(test.false_alarms, 0);
+  std::set<std::string> idle;
+  for (const FaultResult& fault : test.faults) {
+    if (!fault.applies) idle.insert(fault.id);
+    if (!fault.applies) continue;
+    EXPECT_TRUE(fault.caught && fault.placed && fault.named) << fault.id << " " << fault.planted;
+  }
+  EXPECT_TRUE(idle.contains("M2a") && idle.contains("M51") && idle.contains("M32a"));
+  EXPECT_LT(idle.size(), 12u);
 }
 
 // Both sides take numbers from the file by the same code: only the file itself can tell.

@@ -35,7 +35,7 @@ class FaultyBackend : public Backend {
     planted_.clear();
     mishaps_.reset();
   }
-  // Where plants have changed ops so far: tap and layer.
+  // Where plants have changed ops so far, by more than rounding: tap and layer.
   const std::set<std::pair<std::string_view, int>>& planted() const { return planted_; }
 
   std::string_view name() const override { return inner_.name(); }
