@@ -34,8 +34,8 @@ constexpr std::int64_t kMaxTokens = 1 << 20;
 constexpr std::int64_t kShortStep = 24;
 constexpr std::int64_t kLongStep = 512;
 constexpr std::int64_t kMaxSequences = 64;
-// Of a report: different places after the first.
-constexpr std::size_t kMaxPlaces = 7;
+// Of a report; the last one says where the repro is.
+constexpr std::ptrdiff_t kMaxLines = 15;
 
 // What is run if no text is given: three sequences of different lengths.
 constexpr const char* kTexts[] = {
@@ -327,17 +327,19 @@ class CrossCheck : public Command {
     }
     if (shadow.divergences.empty()) return out;
     out += divergence_text(shadow.divergences.front());
-    return out + other_places(shadow.divergences);
+    const auto n_lines = std::count(out.begin(), out.end(), '\n');
+    return out + other_places(shadow.divergences, kMaxLines - 1 - n_lines);
   }
 
-  static std::string other_places(const std::vector<Divergence>& all) {
+  // In at most n_lines.
+  static std::string other_places(const std::vector<Divergence>& all, std::ptrdiff_t n_lines) {
     std::vector<std::string> seen = {std::string(all.front().tap.name)};
     std::string out;
     for (const Divergence& d : all) {
       const std::string tap(d.tap.name);
       if (std::find(seen.begin(), seen.end(), tap) != seen.end()) continue;
       seen.push_back(tap);
-      if (seen.size() > kMaxPlaces) continue;
+      if (n_lines-- <= 0) break;
       out += "     also " + tap + " from token " + std::to_string(d.token) + place(d.tap) + ": " +
              d.cause.name + "\n";
     }

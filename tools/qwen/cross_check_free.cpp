@@ -49,7 +49,8 @@ std::string free_text(const crosscheck::FreeResult& r) {
          " mean, " + two_digits(r.kl_max) + " max; top-1 " + fixed(100 * r.top1_agree, 1) + " %" +
          flips(r) + "; drift " + two_digits(worst.ratio()) + "x its twins', " +
          two_digits(crosscheck::kDriftFactor) + " allowed (token " + std::to_string(worst.token) +
-         (worst.layer < 0 ? " logits" : " layer " + std::to_string(worst.layer)) + ")\n";
+         (worst.layer < 0 ? " logits" : " layer " + std::to_string(worst.layer)) + ")\n" +
+         (r.agrees ? "" : "     cause: unknown   (seen only in what the ops do together)\n");
 }
 
 }  // namespace qwen::cli
