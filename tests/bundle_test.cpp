@@ -204,7 +204,7 @@ TEST_F(BundleTest, IsReplayedByTheProgram) {
   expect_failure(run_program({"cross-check", "--replay", dir_}), 3, "is no complete bundle",
                  "--bundle");
   fs::remove(folder + "/q.npy");
-  expect_failure(run_program({"cross-check", "--replay", folder}), 3, "q.npy is no file");
+  expect_failure(run_program({"cross-check", "--replay", folder}), 3, "q.npy is not there");
 }
 
 // On a machine without the device that it is from.

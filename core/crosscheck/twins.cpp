@@ -122,8 +122,8 @@ void TwinNoise::move(const Tensor& t, double unit, double step) {
   }
 }
 
-// Not at random: rows that are alike, as those of a repeated token, are rounded alike, and what sums
-// over them does not average their errors out.
+// Not at random: rows that are alike, as those of a repeated token, are rounded alike, and what
+// sums over them does not average their errors out.
 void TwinNoise::round_as_int8(const Tensor& t) {
   for (std::int64_t row = t.rows() / n_groups_; row < t.rows(); ++row) {
     round_to_int8(t.f32() + row * t.cols(), t.cols(), noise_.int8_fine_from);

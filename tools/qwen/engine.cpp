@@ -128,8 +128,8 @@ void Engine::check_ids(std::span<const std::int32_t> ids) const {
   const auto beyond = std::find_if(ids.begin(), ids.end(), [&](auto id) { return id >= n_vocab; });
   if (beyond == ids.end()) return;
   usage_error("--ids: " + std::to_string(*beyond) + " is not in the vocabulary of " +
-              thousands(n_vocab) + " tokens",
-          "qwen tokenize shows the ids of a text");
+                  thousands(n_vocab) + " tokens",
+              "qwen tokenize shows the ids of a text");
 }
 
 std::unique_ptr<Session> Engine::make_session(std::int64_t ctx, const StepLimits& limits) {
