@@ -207,6 +207,18 @@ TEST_F(CliAgainst, NotANumberDiffers) {
   EXPECT_TRUE(json["first_difference"]["error"].is_null());
 }
 
+TEST_F(CliAgainst, ATokenOfNothingButNotANumberDiffers) {
+  for (const float value : {std::nanf(""), 0.0f}) {
+    crosscheck::NpyArray array = crosscheck::read_npy(file("L01.q_proj.npy"));
+    auto* values = reinterpret_cast<float*>(array.bytes.data());
+    std::fill_n(values, array.size() / array.shape[0], value);
+    crosscheck::write_npy(file("L01.q_proj.npy"), array);
+    const Json json = against({"--device", "cpu", "--json"}).json();
+    EXPECT_EQ(json["verdict"], "diverge");
+    EXPECT_EQ(json["first_difference"]["name"], "L01.q_proj");
+  }
+}
+
 TEST_F(CliAgainst, AHalfCacheProvesNothing) {
   add("L01.resid2.npy", 0, 1e6F);
   const Result text = against({"--device", "cpu", "--kv", "f16"});

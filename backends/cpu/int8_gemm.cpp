@@ -5,6 +5,7 @@
 
 #include "backends/cpu/cpu_backend.h"
 #include "backends/cpu/kernels/int8.h"
+#include "backends/cpu/memory.h"
 #include "core/int8.h"
 
 namespace qwen {
@@ -91,7 +92,8 @@ Tensor CpuBackend::place_weight(const Tensor& host) {
   const Int8Format* const format = int8_format(host);
   if (format == nullptr || host.rank != 2 || host.size() == 0) return host;
   const std::size_t row_bytes = host.row_bytes();
-  Buffer panels = allocate(static_cast<std::size_t>(whole_panels(host.rows())) * row_bytes);
+  Buffer panels =
+      cpu::allocate_huge_pages(static_cast<std::size_t>(whole_panels(host.rows())) * row_bytes);
   std::byte* const to = panels.get();
   // Through memory that is in a cache: words that go straight to new pages wait for each line.
   const std::size_t panel_bytes = kPanelRows * row_bytes;

@@ -152,7 +152,8 @@ class Comparison : public Observer {
       worst.got = got[i];
       worst.outside = outside;
     }
-    if (compared.largest == 0 || row.share() > compared.share()) {
+    const bool is_first = token == 0 || !pair.has_tokens;
+    if (is_first || row.share() > compared.share()) {
       compared.largest = row.largest;
       compared.error = row.error;
     }

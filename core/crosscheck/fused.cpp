@@ -135,7 +135,7 @@ void FusedCheck::compare_run(const FusedRun& run, const Plan& path) {
   struct Written {
     const Node& node;
     Tensor theirs;
-    Tensor before;  // a copy
+    Tensor before;  // a copy; empty if the run only writes it
     Tensor expected = {};
   };
   const auto copied = [&](const Tensor& theirs) {
@@ -147,13 +147,24 @@ void FusedCheck::compare_run(const FusedRun& run, const Plan& path) {
   std::vector<Written> all;
   for (const Node& node : nodes) {
     Op op = node.op;
-    for (const Tensor& t : written(op)) {
-      if (!holds(run.elided, t)) all.push_back({node, t, copied(t)});
+    for (const Operand& operand : operands(op)) {
+      const Tensor& t = *operand.tensor;
+      if (!writes(operand.access) || holds(run.elided, t)) continue;
+      const bool is_read = operand.access == Access::kReadWrite || t.dtype != DType::kF32;
+      all.push_back({node, t, is_read ? copied(t) : Tensor()});
     }
   }
+  // What is not written must show, and not be what the step before left.
+  const auto prepare = [&] {
+    for (const Written& w : all) {
+      if (w.before.empty()) fill(sides_.path, w.theirs, kPoison);
+      if (!w.before.empty()) sides_.path.write(w.theirs, w.before.data);
+    }
+  };
+  prepare();
   for (const Node& node : nodes) sides_.path(node.op, node.tap);
   for (Written& w : all) w.expected = copied(w.theirs);
-  for (const Written& w : all) sides_.path.write(w.theirs, w.before.data);
+  prepare();
   sides_.path.execute(nodes);
   ++result_.n_runs;
   for (const Written& w : all) {

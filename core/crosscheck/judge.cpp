@@ -21,8 +21,8 @@ constexpr double kMaxSpread = 0.02;
 // wider than half the limit, more than half of all are so with a probability of 1/8 at most; each
 // step looks at others.
 constexpr std::uint64_t kSampled = 63;
-// Of values that are all 0: what a bound may be that is there for the smallest of numbers.
-constexpr double kAlmostNothing = 0x1p-100;
+// Of values that are all 0: what a bound may be. (The logarithm of a sum of one has some units.)
+constexpr double kAlmostNothing = 0x1p-20;
 
 double value(const Tensor& t, std::int64_t i) {
   switch (t.dtype) {
@@ -37,7 +37,8 @@ double value(const Tensor& t, std::int64_t i) {
   }
 }
 
-// The share of the elements whose bound is beyond `limit`; 1 if that is so of a whole row.
+// The share of the elements whose bound is beyond `limit`; 1 if that is so of a whole row. Of a
+// product, by a lower limit of the bounds.
 double share_beyond(const std::vector<Part>& parts, std::size_t output, const Tensor& expected,
                     double limit) {
   const std::int64_t per_row = row_size(expected);

@@ -121,7 +121,8 @@ Folder read_folder(const std::string& folder, const Manifest& manifest) {
     if (entry.path().extension() == ".npy") files.push_back(entry.path());
   }
   std::sort(files.begin(), files.end());
-  for (const auto& [name, tap] : manifest.names.items()) {
+  for (const auto& entry : manifest.names.items()) {
+    const std::string& name = entry.key();
     const bool is_there = std::any_of(files.begin(), files.end(),
                                       [&](const fs::path& file) { return file.stem() == name; });
     if (!is_there) {
