@@ -118,11 +118,10 @@ class Backend {
   virtual Tensor place_weight(const Tensor& host) = 0;
   // The same for what is used in Embed alone.
   virtual Tensor place_embedding(const Tensor& host) { return place_weight(host); }
-  // Ends the use of what they returned. Without it, the weight stays until the backend
-  // ends.
+  // Ends the use of what they returned. Without it, the weight stays until the backend ends.
   virtual void drop_weight(const Tensor& /*weight*/) {}
-  // Copies what they returned, or any other tensor, to host memory in the layout that the
-  // file has. Waits.
+  // Copies what they returned, or any other tensor, to host memory in the layout that the file has.
+  // Waits.
   virtual void read_weight(void* dst, const Tensor& weight) { read(dst, weight); }
 
  protected:

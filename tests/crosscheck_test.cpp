@@ -107,8 +107,10 @@ TEST(SelfTestTest, FaultsThatChangeNothingAreNotCounted) {
   EXPECT_EQ(test.false_alarms, 0);
   std::set<std::string> idle;
   for (const FaultResult& fault : test.faults) {
-    if (!fault.applies) idle.insert(fault.id);
-    if (!fault.applies) continue;
+    if (!fault.applies) {
+      idle.insert(fault.id);
+      continue;
+    }
     EXPECT_TRUE(fault.caught && fault.placed && fault.named) << fault.id << " " << fault.planted;
   }
   EXPECT_TRUE(idle.contains("M2a") && idle.contains("M51") && idle.contains("M32a"));

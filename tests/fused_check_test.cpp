@@ -6,9 +6,7 @@
 #include <limits>
 
 #include "backends/cpu/cpu_backend.h"
-#include "backends/cpu/reference/reference.h"
-#include "core/crosscheck/cross_check.h"
-#include "tests/model_runs.h"
+#include "tests/checked_run.h"
 
 namespace qwen::crosscheck {
 namespace {
@@ -89,14 +87,9 @@ class FusingBackend : public CpuBackend {
 };
 
 CrossCheckResult checked(Wrong wrong) {
-  const testing::TinyModel tiny = testing::tiny_models().front();
   FusingBackend path(wrong);
-  CpuBackend oracle(1, "");
-  ReferenceBackend reference;
-  const testing::PlacedModel theirs(tiny, path);
-  const testing::PlacedModel ours(tiny, oracle);
-  return cross_check(
-      {path, oracle, reference, oracle}, {*theirs.model, *ours.model, *ours.file},
+  return testing::checked_run(
+      testing::tiny_models().front(), path,
       {.texts = {random_text(5, 1), random_text(3, 2)}, .n_decode = 4, .kv_dtype = DType::kF16});
 }
 
@@ -161,16 +154,10 @@ class WrongRuns : public CpuBackend {
 };
 
 TEST(FusedCheck, RunsOfTheSameBitsAreComparedByThem) {
-  const testing::TinyModel tiny = testing::tiny_models()[2];
   for (const bool is_wrong : {false, true}) {
     WrongRuns path(is_wrong);
-    CpuBackend oracle(1, "");
-    ReferenceBackend reference;
-    const testing::PlacedModel theirs(tiny, path);
-    const testing::PlacedModel ours(tiny, reference);
-    const CrossCheckResult run =
-        cross_check({path, reference, reference, oracle}, {*theirs.model, *ours.model, *ours.file},
-                    {.texts = {random_text(5, 1)}, .n_decode = 4});
+    const CrossCheckResult run = testing::checked_run(
+        testing::tiny_models()[2], path, {.texts = {random_text(5, 1)}, .n_decode = 4});
     EXPECT_GT(run.fused.n_runs, 0);
     EXPECT_EQ(run.fused.n_coarse, 0);
     EXPECT_EQ(run.agreement, is_wrong ? Agreement::kDiverge : Agreement::kAgree);

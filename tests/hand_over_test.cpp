@@ -7,9 +7,7 @@
 #include <vector>
 
 #include "backends/cpu/cpu_backend.h"
-#include "backends/cpu/reference/reference.h"
-#include "core/crosscheck/cross_check.h"
-#include "tests/model_runs.h"
+#include "tests/checked_run.h"
 
 namespace qwen::crosscheck {
 namespace {
@@ -87,14 +85,9 @@ class StrayBackend : public CpuBackend {
 };
 
 CrossCheckResult checked(bool strays) {
-  const testing::TinyModel tiny = testing::tiny_models().front();
   StrayBackend path(strays);
-  CpuBackend oracle(1, "");
-  ReferenceBackend reference;
-  const testing::PlacedModel theirs(tiny, path);
-  const testing::PlacedModel ours(tiny, oracle);
-  return cross_check({path, oracle, reference, oracle}, {*theirs.model, *ours.model, *ours.file},
-                     {.texts = {testing::random_text(5, 1), testing::random_text(3, 2)}});
+  return testing::checked_run(testing::tiny_models().front(), path,
+                              {.texts = {testing::random_text(5, 1), testing::random_text(3, 2)}});
 }
 
 TEST(HandOver, AWriteToAnothersBufferIsFound) {

@@ -47,8 +47,9 @@ std::vector<FusedRun> CpuBackend::fused_runs(const Plan& plan) const {
   for (std::size_t first = 0, past = 1; first < plan.size(); first = past++) {
     const auto run = [&] { return std::span(plan).subspan(first, past - first); };
     while (past < plan.size() && goes_with(run(), plan[past])) ++past;
-    if (past - first > 1)
+    if (past - first > 1) {
       runs.push_back({.first = first, .count = past - first, .same_bits = true});
+    }
   }
   return runs;
 }

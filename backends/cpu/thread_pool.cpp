@@ -84,30 +84,30 @@ void ThreadPool::work(int thread) {
 }
 
 void ThreadPool::help(int thread) {
+  const int n_shares = static_cast<int>(shares_.size());
   std::uint32_t n = 0;
-  for (std::size_t i = 0; i < shares_.size(); ++i) {
-    n += take(shares_[(thread + i) % shares_.size()], i == 0, thread);
-  }
+  for (int i = 0; i < n_shares; ++i) n += take((thread + i) % n_shares, thread);
   if (n == 0) return;
   done_.fetch_add(n, std::memory_order_acq_rel);
   done_.notify_one();
 }
 
-std::uint32_t ThreadPool::take(Share& share, bool own, int thread) {
+std::uint32_t ThreadPool::take(int owner, int thread) {
+  std::atomic<Claims>& claims = shares_[owner].claims;
   std::uint32_t n = 0;
-  Claims left = share.claims.load(std::memory_order_acquire);
+  Claims left = claims.load(std::memory_order_acquire);
   while (left.begin != left.end) {
     const Call call = call_.load(std::memory_order_relaxed);
     const void* context = context_.load(std::memory_order_relaxed);
     Claims rest = left;
-    const std::uint32_t chunk = own ? rest.begin++ : --rest.end;
-    if (!share.claims.compare_exchange_weak(left, rest, std::memory_order_acq_rel,
-                                            std::memory_order_acquire)) {
+    const std::uint32_t chunk = owner == thread ? rest.begin++ : --rest.end;
+    if (!claims.compare_exchange_weak(left, rest, std::memory_order_acq_rel,
+                                      std::memory_order_acquire)) {
       continue;
     }
     call(context, chunk, thread);
     ++n;
-    left = share.claims.load(std::memory_order_acquire);
+    left = claims.load(std::memory_order_acquire);
   }
   return n;
 }

@@ -97,8 +97,8 @@ class ThreadPool {
     static_assert(std::atomic<Claims>::is_always_lock_free);
   };
   static constexpr std::int64_t kMaxChunks = std::numeric_limits<std::uint16_t>::max();
-  // Does chunks of one thread's share until none is left; returns how many.
-  std::uint32_t take(Share& share, bool own, int thread);
+  // Does chunks of the share of thread `owner` until none is left; returns how many.
+  std::uint32_t take(int owner, int thread);
 
   // The current job. Its fields change only while no chunk is left to claim, so whoever succeeds in
   // claiming a chunk has read the fields of the job that the chunk belongs to.

@@ -90,10 +90,9 @@ class Comparison : public Observer {
       : backend_(backend), n_tokens_(n_tokens), pairs_(std::move(pairs)) {
     result_.is_f32 = kv_dtype == DType::kF32;
     for (const Pair& pair : pairs_) {
-      const NpyArray& values = pair.array->values;
-      Compared compared{
-          .name = pair.array->name, .tap = plan[pair.node].tap, .shape = values.shape};
-      result_.compared.push_back(std::move(compared));
+      result_.compared.push_back({.name = pair.array->name,
+                                  .tap = plan[pair.node].tap,
+                                  .shape = pair.array->values.shape});
     }
   }
 

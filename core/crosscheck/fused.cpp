@@ -138,11 +138,6 @@ void FusedCheck::compare_run(const FusedRun& run, const Plan& path) {
     Tensor before;  // a copy; empty if the run only writes it
     Tensor expected = {};
   };
-  const auto copied = [&](const Tensor& theirs) {
-    const Tensor copy = scratch_.take(theirs.dtype, theirs.dims());
-    sides_.path.read(copy.data, theirs);
-    return copy;
-  };
   const Plan nodes = part(path, run);
   std::vector<Written> all;
   for (const Node& node : nodes) {
@@ -195,8 +190,7 @@ Plan FusedCheck::expand(const FusedRun& run, const Plan& oracle, ErrorChain& pat
 
 void FusedCheck::compare(const Tensor& theirs, const Tensor& ours, std::vector<double> bounds,
                          const Node& node, const FusedRun& run, const Plan& path) {
-  const Tensor got = scratch_.take(theirs.dtype, theirs.dims());
-  sides_.path.read(got.data, theirs);
+  const Tensor got = copied(theirs);
   Judgement j = judge(ours, got, std::move(bounds));
   j.output = "out";
   const bool is_wide = j.verdict == Verdict::kUnsound;
@@ -216,8 +210,7 @@ void FusedCheck::compare_cache(const KvWrite& theirs, const KvWrite& ours, const
   const double step = ours.k_cache.dtype == DType::kF16 ? 0x1p-24 : 0;
   const auto side = [&](const Tensor& their_cache, const Tensor& cache, const Tensor& values,
                         const std::vector<double>& bounds) {
-    const Tensor got = scratch_.take(cache.dtype, cache.dims());
-    sides_.path.read(got.data, their_cache);
+    const Tensor got = copied(their_cache);
     const Tensor got_new = scratch_.take(DType::kF32, values.dims());
     const Tensor expected_new = scratch_.take(DType::kF32, values.dims());
     std::vector<double> tolerance;
@@ -259,11 +252,9 @@ void FusedCheck::compare_program(const Plan& path) {
     ready = {path, sides_.path.compile(path)};
   }
   const Tensor logits = output_of(path.back().op);  // or what comes nearest to them
-  const Tensor expected = scratch_.take(logits.dtype, logits.dims());
-  const Tensor got = scratch_.take(logits.dtype, logits.dims());
-  sides_.path.read(expected.data, logits);
+  const Tensor expected = copied(logits);
   ready.program->run();
-  sides_.path.read(got.data, logits);
+  const Tensor got = copied(logits);
   ++result_.n_programs;
   result_.n_elements += got.size();
   Judgement j = compare_bits(expected, got);
@@ -272,6 +263,12 @@ void FusedCheck::compare_program(const Plan& path) {
   diverges(j, path.back(), got,
            {"the program made of the step differs from its launches one by one",
             "the same step, the same inputs: the bits must be the same"});
+}
+
+Tensor FusedCheck::copied(const Tensor& theirs) {
+  const Tensor copy = scratch_.take(theirs.dtype, theirs.dims());
+  sides_.path.read(copy.data, theirs);
+  return copy;
 }
 
 void FusedCheck::diverges(const Judgement& judgement, const Node& node, const Tensor& output,

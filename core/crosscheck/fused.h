@@ -1,7 +1,8 @@
 // What a path runs as one is judged by its expansion: the ops that it stands for, computed by the
 // host (Sides) from the very inputs that the run has; the oracle judges the same ops one by one.
-// Where the path promises the same bits, it runs them one by one itself. And what a path has made
-// ready to be run again and again must leave the bits that the same launches leave one by one.
+// Where the path promises the same bits as one by one, those that it leaves so itself decide. And
+// what a path has made ready to be run again and again must leave the bits that the same launches
+// leave one by one.
 #pragma once
 
 #include <cstdint>
@@ -55,6 +56,8 @@ class FusedCheck {
                      const FusedRun& run, const Plan& path, const std::vector<double>& k_bounds,
                      const std::vector<double>& v_bounds);
   void compare_program(const Plan& path);
+  // A copy of what the path has, in scratch_.
+  Tensor copied(const Tensor& theirs);
   void diverges(const Judgement& judgement, const Node& node, const Tensor& output, Cause cause);
 
   Sides sides_;

@@ -16,10 +16,12 @@ void HandOver::wrote(const Tensor& where, const Tensor& copy) {
     const std::byte* const begin = before->first;
     std::vector<std::byte>& bytes = before->second;
     if (begin + bytes.size() <= where.data) break;
-    if (begin < where.data)
+    if (begin < where.data) {
       rests.push_back({begin, {bytes.begin(), bytes.begin() + (where.data - begin)}});
-    if (begin + bytes.size() > end)
+    }
+    if (begin + bytes.size() > end) {
       rests.push_back({end, {bytes.begin() + (end - begin), bytes.end()}});
+    }
     at = left_.erase(before);
   }
   for (auto& [begin, bytes] : rests) left_[begin] = std::move(bytes);

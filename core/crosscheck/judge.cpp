@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <optional>
 #include <span>
 #include <utility>
@@ -42,27 +43,20 @@ double value(const Tensor& t, std::int64_t i) {
 double share_beyond(const std::vector<Part>& parts, std::size_t output, const Tensor& expected,
                     double limit) {
   const std::int64_t per_row = row_size(expected);
-  std::vector<std::int64_t> by_row;
-  std::int64_t n = 0;
+  std::vector<std::int64_t> by_row(static_cast<std::size_t>(expected.size() / per_row));
   for (const Part& part : parts) {
     const Part::Output& own = part.outputs[output];
-    const auto count = [&](Range elements) {
-      return part.bounds.count_beyond(output, elements, own.judged.largest, limit);
-    };
-    const std::int64_t n_own = count(own.elements);
-    if (n_own == 0) continue;
-    n += n_own;
-    by_row.resize(static_cast<std::size_t>(expected.size() / per_row));
     for (std::int64_t i = own.elements.begin; i < own.elements.end;) {
       const std::int64_t row = i / per_row;
       const std::int64_t end = std::min(own.elements.end, (row + 1) * per_row);
-      by_row[static_cast<std::size_t>(row)] += count({i, end});
+      by_row[static_cast<std::size_t>(row)] +=
+          part.bounds.count_beyond(output, {i, end}, own.judged.largest, limit);
       i = end;
     }
   }
-  const bool has_row = std::any_of(by_row.begin(), by_row.end(),
-                                   [&](std::int64_t in_row) { return in_row == per_row; });
-  return has_row ? 1 : static_cast<double>(n) / static_cast<double>(expected.size());
+  if (std::find(by_row.begin(), by_row.end(), per_row) != by_row.end()) return 1;
+  return static_cast<double>(std::accumulate(by_row.begin(), by_row.end(), std::int64_t{0})) /
+         static_cast<double>(expected.size());
 }
 
 // The spread of some sampled values stands for that of all.

@@ -66,8 +66,10 @@ struct JudgeOptions {
   // Of a product that passed, a worst element whose ratio is not beyond this need not be found:
   // Judgement::worst may then be none.
   double known_worst = 0;
-  Backend* host = nullptr;   // lends its threads
-  std::uint64_t sample = 0;  // another one for each output: other elements' bounds are looked at
+  Backend* host = nullptr;  // lends its threads
+  // Which elements' bounds are looked at for the spread: from this of a scattered order on. As many
+  // as are looked at lie between it and that of another op.
+  std::uint64_t sample = 0;
 };
 
 // `op` lies in host memory and holds its inputs as they were before it ran; its outputs are

@@ -179,8 +179,9 @@ void write_npy(const std::string& path, const NpyArray& array) {
 
 NpyArray read_npy(const std::string& path, std::uint64_t max_bytes) {
   std::error_code error;
-  if (!std::filesystem::is_regular_file(path, error))
+  if (!std::filesystem::is_regular_file(path, error)) {
     damaged(path, "is not there, or is no regular file");
+  }
   const std::uint64_t file_bytes = std::filesystem::file_size(path, error);
   if (error) damaged(path, "cannot be read");
   if (file_bytes > max_bytes) {

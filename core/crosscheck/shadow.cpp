@@ -203,22 +203,21 @@ void Shadow::after(const Op& op, const Tap& tap) {
   const std::vector<Tensor> got = read_outputs(op);
   if (inputs_read_) sides_.path.wait(*inputs_read_);
   const Operands own = operands(inputs_);
-  for (const Given& given : given_) compare_given(own[given.operand], given.got, tap);
+  for (const Brought& given : given_) compare_given(own[given.operand], given.got, tap);
   Op path_op = op;
   const Operands theirs = operands(path_op);
-  for (const Given& made : made_) compare_left(theirs[made.operand], made.got, tap);
+  for (const Brought& made : made_) compare_left(theirs[made.operand], made.got, tap);
   judge_outputs(op, tap, got);
-  const std::vector<Tensor> written_to = written(path_op);
-  for (std::size_t i = 0; i < got.size(); ++i) {
-    if (!std::holds_alternative<KvWrite>(op)) hand_over_.wrote(written_to[i], got[i]);
-  }
-  if (const auto* written = std::get_if<KvWrite>(&op)) {
+  if (const auto* write = std::get_if<KvWrite>(&op)) {
     // The ledger goes on as the path has it: a wrong write is reported once, and what is read from
     // it is judged by what is there.
     const auto& ours = std::get<KvWrite>(plan_[next_].op);
     std::memcpy(ours.k_cache.data, got[0].data, got[0].bytes());
     std::memcpy(ours.v_cache.data, got[1].data, got[1].bytes());
-    ledgers_.push_back({tap, *written, ours});
+    ledgers_.push_back({tap, *write, ours});
+  } else {
+    const std::vector<Tensor> where = written(path_op);
+    for (std::size_t i = 0; i < got.size(); ++i) hand_over_.wrote(where[i], got[i]);
   }
   ++next_;
 }

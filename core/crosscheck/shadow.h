@@ -154,12 +154,12 @@ class Shadow : public Observer {
   std::optional<std::uint64_t> inputs_read_;  // the last of the current op's inputs
   // The current op: its inputs as the path has them, in scratch_, arrivals_ and the ledger.
   Op inputs_;
-  struct Given {
+  struct Brought {
     std::size_t operand;
     Tensor got;
   };
-  std::vector<Given> given_;  // what the path was given for it
-  std::vector<Given> made_;   // what other ops of the path made for it
+  std::vector<Brought> given_;  // what the path was given for it
+  std::vector<Brought> made_;   // what other ops of the path made for it
   HandOver hand_over_;
   std::vector<Ledger> ledgers_;  // of the step's layers
   Hypotheses hypotheses_;

@@ -12,10 +12,10 @@ namespace qwen::cpu {
 
 // Of an instruction set:
 //   Word, Int, Float                                vectors of 32-bit numbers, of one size
-//   static Word load_quarters(const std::byte* p, std::size_t stride)   16 bytes at p, p + stride,
-//   ... static void transpose_quarters(Word (&w)[4])    word j of each 16 bytes of w[i] and word i
-//   of
-//                                                   those of w[j] change places
+//   static Word load_quarters(const std::byte* p, std::size_t stride)
+//                                                   16 bytes each at p, p + stride and so on
+//   static void transpose_quarters(Word (&w)[4])    in each 16 bytes, word j of w[i] and word i of
+//                                                   w[j] change places
 //   static Float halves(const std::byte* p)         F16 numbers at p, as many as Float has
 //   static Float low_halves(Word w)                 of the lower 16 bits of each word, as F16
 //   static Word lookup(Word w, const std::int8_t* levels)   levels[b] of each byte b < 16 of w

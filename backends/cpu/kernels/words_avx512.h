@@ -3,6 +3,7 @@
 
 #include <immintrin.h>
 
+#include "backends/cpu/kernels/transpose_avx512.h"
 #include "backends/cpu/kernels/words.h"
 
 namespace qwen::cpu {
@@ -30,15 +31,12 @@ struct WordVector<Vnni> {
     return std::bit_cast<Word>(all);
   }
   static void transpose_quarters(Word (&w)[4]) {
-    const auto of = [&w](int i) { return std::bit_cast<__m512i>(w[i]); };
-    const __m512i low0 = _mm512_unpacklo_epi32(of(0), of(1));
-    const __m512i high0 = _mm512_unpackhi_epi32(of(0), of(1));
-    const __m512i low2 = _mm512_unpacklo_epi32(of(2), of(3));
-    const __m512i high2 = _mm512_unpackhi_epi32(of(2), of(3));
-    w[0] = std::bit_cast<Word>(_mm512_unpacklo_epi64(low0, low2));
-    w[1] = std::bit_cast<Word>(_mm512_unpackhi_epi64(low0, low2));
-    w[2] = std::bit_cast<Word>(_mm512_unpacklo_epi64(high0, high2));
-    w[3] = std::bit_cast<Word>(_mm512_unpackhi_epi64(high0, high2));
+    __m512i v[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) v[i] = std::bit_cast<__m512i>(w[i]);
+    transpose_4x4_lanes<Vnni>(v);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) w[i] = std::bit_cast<Word>(v[i]);
   }
   static Float low_halves(Word w) {
     return std::bit_cast<Float>(_mm512_cvtph_ps(_mm512_cvtepi32_epi16(std::bit_cast<__m512i>(w))));
