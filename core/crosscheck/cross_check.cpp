@@ -4,7 +4,6 @@
 
 #include "core/crosscheck/attest_file.h"
 #include "core/crosscheck/forced.h"
-#include "core/crosscheck/steps.h"
 
 namespace qwen::crosscheck {
 namespace {
@@ -38,7 +37,7 @@ class Run {
     while (true) {
       const std::vector<TokenInput> tokens = steps_.next();
       if (tokens.empty()) break;
-      if (options_.progress) options_.progress(result.n_tokens, steps_.n_tokens());
+      if (options_.progress) options_.progress(tokens, result.n_tokens, steps_.n_tokens());
       if (result.n_tokens == 0 && !attested(tokens, result.attestation)) break;
       step(tokens);
       result.n_tokens += static_cast<std::int64_t>(tokens.size());

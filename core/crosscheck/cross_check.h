@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <vector>
 
@@ -11,6 +10,7 @@
 #include "core/crosscheck/free.h"
 #include "core/crosscheck/fused.h"
 #include "core/crosscheck/shadow.h"
+#include "core/crosscheck/steps.h"
 #include "core/model.h"
 
 namespace qwen::crosscheck {
@@ -36,8 +36,8 @@ struct CrossCheckOptions {
   std::int64_t n_layers = -1;
   Mode mode = Mode::kShadow;
   bool detail = false;  // every check is kept in ShadowResult
-  // Called before each step with the number of tokens done and of all.
-  std::function<void(std::int64_t done, std::int64_t total)> progress = {};
+  // Called before each step with its tokens, and the number of tokens done and of all.
+  Progress progress = {};
   // Called for the first divergence of an op or a fused run, before its cause is looked for; not
   // for what attestation or the free mode find.
   Found found = {};

@@ -103,9 +103,24 @@ const std::vector<Fault>& catalogue() {
 }
 
 // Faults are planted in ops, and a faulty backend fuses none.
-CrossCheckOptions by_ops(CrossCheckOptions options) {
-  options.n_fused_steps = 0;
-  return options;
+CrossCheckResult run_on(FaultyBackend& faulty, const Sides& sides, const Models& models,
+                        const CrossCheckOptions& options) {
+  CrossCheckOptions own = options;
+  own.n_fused_steps = 0;
+  own.progress = [&](std::span<const TokenInput> step, std::int64_t done, std::int64_t total) {
+    faulty.begin_step(step);
+    if (options.progress) options.progress(step, done, total);
+  };
+  return cross_check({faulty, sides.oracle, sides.reference, sides.host}, models, own);
+}
+
+// Whether the output that was found was changed at that very token.
+bool is_placed(const Divergence& d, const std::map<PlantedOutput, Planted>& planted) {
+  const auto at = planted.find({d.tap.name, d.tap.layer, d.output});
+  return at != planted.end() && std::any_of(at->second.places.begin(), at->second.places.end(),
+                                            [&](const Planted::Place& place) {
+                                              return place.seq == d.seq && place.token == d.token;
+                                            });
 }
 
 FaultResult judged(const Fault& fault, const FaultRun& run) {
@@ -113,22 +128,24 @@ FaultResult judged(const Fault& fault, const FaultRun& run) {
   const auto& found = run.result.shadow.divergences;
   const auto& findings = run.result.attestation.findings;
   if (!found.empty()) r.first = found.front();
-  r.applies = run.n_wrong > 0 || !run.planted.empty();
+  // By rising layer. Later ones may get nothing but not-a-number from the first.
+  std::map<std::string_view, int> first_layers;
+  for (const auto& [at, planted] : run.planted) {
+    if (planted.by_more_than_rounding) first_layers.try_emplace(at.tap, at.layer);
+  }
+  r.applies = run.n_wrong > 0 || !first_layers.empty();
   r.caught = run.result.agreement == Agreement::kDiverge;
   r.placed = r.named = r.caught;
-  // Later layers may get nothing but not-a-number from the first.
-  std::set<std::string_view> seen;
-  for (const auto& planted : run.planted) {  // by rising layer
-    if (!seen.insert(planted.first).second) continue;
-    const bool diverged = std::any_of(found.begin(), found.end(), [&](const Divergence& d) {
-      return d.tap.name == planted.first && d.tap.layer == planted.second;
+  for (const auto& place : first_layers) {
+    const auto first = std::find_if(found.begin(), found.end(), [&](const Divergence& d) {
+      return d.tap.name == place.first && d.tap.layer == place.second;
     });
-    r.placed = r.placed && diverged;
+    r.placed = r.placed && first != found.end() && is_placed(*first, run.planted);
   }
   for (const Divergence& d : found) {
     // Another number at load shows in its ops, too.
     r.placed = r.placed && (fault.load.kind == Load::kNumber ||
-                            run.planted.contains({d.tap.name, d.tap.layer}));
+                            run.planted.contains({d.tap.name, d.tap.layer, d.output}));
   }
   for (const Plant& plant : fault.plants) {
     r.planted +=
@@ -165,8 +182,7 @@ FaultRun run_with_fault(const Sides& sides, const OpenModel& open, const CrossCh
   FaultyBackend faulty(sides.path, sides.reference, fault.plants);
   const std::unique_ptr<Model> path = load_model(faulty_file, faulty);
   const std::unique_ptr<Model> oracle = load_model(*oracle_file, sides.oracle);
-  CrossCheckResult result = cross_check({faulty, sides.oracle, sides.reference, sides.host},
-                                        {*path, *oracle, *oracle_file}, by_ops(options));
+  CrossCheckResult result = run_on(faulty, sides, {*path, *oracle, *oracle_file}, options);
   return {std::move(result), faulty.planted(), faulty_file.n_wrong()};
 }
 
@@ -180,9 +196,8 @@ SelfTest self_test(const Sides& sides, const OpenModel& open, const CrossCheckOp
   const auto run = [&](const Fault& fault) -> FaultRun {
     if (fault.load.kind != Load::kNone) return run_with_fault(sides, open, options, fault);
     faulty.plant(fault.plants);
-    return {cross_check({faulty, sides.oracle, sides.reference, sides.host},
-                        {*path, *oracle, *oracle_file}, by_ops(options)),
-            faulty.planted(), 0};
+    CrossCheckResult found = run_on(faulty, sides, {*path, *oracle, *oracle_file}, options);
+    return {std::move(found), faulty.planted()};
   };
   SelfTest result;
   const CrossCheckResult clean = run({}).result;

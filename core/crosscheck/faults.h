@@ -1,5 +1,5 @@
 // The self-test: every fault of the catalogue, planted in a path that is otherwise right, must be
-// caught, at the right op, and named.
+// caught, at the right op and token, and named.
 #pragma once
 
 #include <functional>
@@ -31,8 +31,8 @@ struct FaultResult {
   // False: on this model and text the fault changes nothing (eps is 1e-5 anyway, ...).
   bool applies = false;
   bool caught = false;  // the run diverged
-  // Each op that was changed diverged in the first of its layers, and no other op did; every weight
-  // that was loaded wrongly was found.
+  // Each op that was changed diverged in the first of its layers, at a token where that may be
+  // found first (Planted), and no other op did; every weight that was loaded wrongly was found.
   bool placed = false;
   bool named = false;     // every plant's cause was named
   Divergence first = {};  // if caught by the shadow
@@ -50,8 +50,8 @@ SelfTest self_test(const Sides& sides, const OpenModel& open, const CrossCheckOp
 
 struct FaultRun {
   CrossCheckResult result;
-  std::set<std::pair<std::string_view, int>> planted;  // tap and layer
-  int n_wrong = 0;                                     // weights and values at load
+  std::map<PlantedOutput, Planted> planted = {};
+  int n_wrong = 0;  // weights and values at load
 };
 // One fault. Without any plants: the clean run.
 FaultRun run_with_fault(const Sides& sides, const OpenModel& open, const CrossCheckOptions& options,

@@ -4,28 +4,64 @@
 #include <cmath>
 #include <cstring>
 
+#include "core/crosscheck/judge.h"
 #include "core/crosscheck/rounded.h"
+#include "core/kv_layout.h"
 
 namespace qwen::crosscheck {
 namespace {
 
-// Of the largest value: what is less is another order of additions. (Sums kept in F16: 2^-11.)
-constexpr float kRounding = 0x1p-16f;
+// Of an output's largest value. What is less is another order of additions (sums kept in F16:
+// 2^-11); no tolerance is more.
+constexpr double kRounding = 0x1p-16;
+constexpr double kClear = 0x1p-8;
 
-bool is_changed(const Tensor& right, const Tensor& wrong) {
-  if (right.dtype != DType::kF32) return std::memcmp(right.data, wrong.data, right.bytes()) != 0;
-  float largest = 0;
-  float change = 0;
-  for (std::int64_t i = 0; i < right.size(); ++i) {
-    const float expected = right.f32()[i];
-    const float got = wrong.f32()[i];
-    const bool same = expected == got || (std::isnan(expected) && std::isnan(got));
-    if (!same && !std::isfinite(expected - got)) return true;
-    if (!std::isfinite(expected)) continue;  // what nobody has written is not-a-number
-    largest = std::max(largest, std::abs(expected));
-    change = std::max(change, std::abs(got - expected));
+double largest_of(const Tensor& t) {
+  double largest = 0;
+  for (std::int64_t i = 0; i < t.size(); ++i) {
+    if (std::isfinite(t.f32()[i])) largest = std::max(largest, std::abs(double{t.f32()[i]}));
   }
-  return change > kRounding * largest;
+  return largest;
+}
+
+// The element of largest change, its ratio, of each row that has changed.
+std::vector<Element> changed_rows(const Tensor& right, const Tensor& got) {
+  std::vector<Element> rows;
+  const std::int64_t per_row = right.size() / right.shape[0];
+  for (std::int64_t begin = 0; begin < right.size(); begin += per_row) {
+    Element worst;
+    for (std::int64_t i = begin; i < begin + per_row; ++i) {
+      const Element e{i, got.f32()[i], right.f32()[i], 1};
+      if (e.ratio() > worst.ratio()) worst = e;
+    }
+    if (worst.ratio() > 0) rows.push_back(worst);
+  }
+  return rows;
+}
+
+// The token of an element. Not by the code that says where a check failed, which this one checks.
+Planted::Place place_of(const Op& op, const Tensor& output, std::int64_t element,
+                        std::vector<TokenInput> tokens) {
+  if (const auto* write = std::get_if<KvWrite>(&op)) {
+    const KvLayout layout = kv_layout(write->k_cache, write->pages);
+    const std::int32_t* pages = write->pages.i32();
+    for (std::int32_t seq = 0; seq < write->pages.shape[0]; ++seq) {
+      for (std::int64_t pos = 0; pos < layout.pages_per_seq * layout.page_tokens; ++pos) {
+        if (pages[seq * layout.pages_per_seq + pos / layout.page_tokens] < 0) continue;
+        for (std::int64_t head = 0; head < layout.n_kv_heads; ++head) {
+          const std::int64_t d = element - kv_offset(layout, pages, seq, head, pos, 0);
+          if (d >= 0 && d < layout.head_dim) return {seq, pos};
+        }
+      }
+    }
+    return {-1, 0};
+  }
+  if (output.shape[0] < static_cast<std::int64_t>(tokens.size())) {
+    std::erase_if(tokens, [](const TokenInput& t) { return !t.wants_logits; });
+  }
+  const auto row = static_cast<std::size_t>(element / (output.size() / output.shape[0]));
+  if (row >= tokens.size()) return {-1, 0};
+  return {tokens[row].seq, tokens[row].pos};
 }
 
 }  // namespace
@@ -42,19 +78,17 @@ void FaultyBackend::drop_weight(const Tensor& weight) {
 }
 
 void FaultyBackend::run_op(const Op& op) {
-  const auto planted = std::find_if(plants_.begin(), plants_.end(), [&](const Plant& plant) {
-    return plant.tap == running().name && (plant.layer < 0 || plant.layer == running().layer);
+  const auto plant = std::find_if(plants_.begin(), plants_.end(), [&](const Plant& p) {
+    return p.tap == running().name && (p.layer < 0 || p.layer == running().layer);
   });
-  if (planted == plants_.end()) {
+  if (plant == plants_.end()) {
     inner_(op, running());
-  } else if (run_planted(*planted, op)) {
-    planted_.insert({planted->tap, running().layer});
+  } else {
+    run_planted(*plant, op);
   }
 }
 
-bool FaultyBackend::run_planted(const Plant& plant, const Op& op) {
-  if (plant.mishap != Mishap::kNone) return mishaps_.run(plant.mishap, op, running());
-  scratch_.reset();
+Op FaultyBackend::in_host_memory(const Op& op) {
   Op theirs = op;
   Op host = op;
   const Operands from = operands(theirs);
@@ -69,24 +103,55 @@ bool FaultyBackend::run_planted(const Plant& plant, const Op& op) {
     *to[i].tensor = scratch_.take(tensor.dtype, tensor.dims());
     inner_.read(to[i].tensor->data, tensor);
   }
-  host = rounded(host, inner_.contract(op), reference_, scratch_).op;
+  return host;
+}
+
+void FaultyBackend::run_planted(const Plant& plant, const Op& op) {
+  scratch_.reset();
+  Op theirs = op;
+  Op host = rounded(in_host_memory(op), inner_.contract(op), reference_, scratch_).op;
   Op right = with_own_outputs(host, scratch_);
   reference_(right);
-  Workbench bench{scratch_, reference_};
-  const bool has_run = run_variant(plant.cause, bench, host);
-  const std::vector<Tensor> expected = written(right);
-  const std::vector<Tensor> results = written(host);
-  bool changes = false;
-  for (std::size_t i = 0; has_run && i < results.size(); ++i) {
-    changes = changes || is_changed(expected[i], results[i]);
-  }
-  if (!changes) {
-    inner_(op, running());
-    return false;
-  }
   const std::vector<Tensor> outputs = written(theirs);
-  for (std::size_t i = 0; i < results.size(); ++i) inner_.write(outputs[i], results[i].data);
-  return true;
+  const std::vector<Tensor> got = written(host);
+  const bool is_variant = plant.mishap == Mishap::kNone;
+  if (is_variant) {
+    Workbench bench{scratch_, reference_};
+    if (!run_variant(plant.cause, bench, host)) return inner_(op, running());
+  } else {
+    if (!mishaps_.run(plant.mishap, op, running())) return;
+    for (std::size_t i = 0; i < got.size(); ++i) inner_.read(got[i].data, outputs[i]);
+  }
+  bool changes = false;
+  std::size_t n = 0;
+  for (const Operand& operand : operands(right)) {
+    if (writes(operand.access)) changes |= note_change(right, operand, got[n++]);
+  }
+  if (is_variant && !changes) return inner_(op, running());
+  for (std::size_t i = 0; is_variant && i < got.size(); ++i) {
+    inner_.write(outputs[i], got[i].data);
+  }
+}
+
+bool FaultyBackend::note_change(const Op& right, const Operand& expected, const Tensor& got) {
+  const Tensor& tensor = *expected.tensor;
+  std::vector<Element> changed;
+  if (!is_bit_exact(right)) {
+    changed = changed_rows(tensor, got);
+  } else if (const Judgement j = compare_bits(tensor, got); j.n_failed > 0) {
+    changed.push_back(j.first);
+  }
+  if (changed.empty()) return false;
+  Planted& planted = planted_[{running().name, running().layer, expected.name}];
+  const double largest = is_bit_exact(right) ? 0 : largest_of(tensor);
+  bool changes = false;
+  for (const Element& e : changed) {
+    if (!planted.is_clear) planted.places.push_back(place_of(right, tensor, e.index, tokens_));
+    planted.is_clear |= e.ratio() > kClear * largest;
+    changes |= e.ratio() > kRounding * largest;
+  }
+  planted.by_more_than_rounding |= changes;
+  return changes;
 }
 
 }  // namespace qwen::crosscheck

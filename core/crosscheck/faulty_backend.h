@@ -2,8 +2,9 @@
 // planted in, which are computed by one of the deliberately wrong variants, or run with a mishap.
 #pragma once
 
+#include <compare>
 #include <map>
-#include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -12,6 +13,7 @@
 #include "core/backend.h"
 #include "core/crosscheck/mishaps.h"
 #include "core/crosscheck/variants.h"
+#include "core/session.h"
 
 namespace qwen::crosscheck {
 
@@ -21,6 +23,24 @@ struct Plant {
   std::string_view cause;         // of the variant
   int layer = -1;                 // -1: in all
   Mishap mishap = Mishap::kNone;  // instead of a variant; `cause` is what it must be called
+};
+
+// Where a plant has changed an output.
+struct Planted {
+  bool by_more_than_rounding = false;
+  bool is_clear = false;  // and by more than any tolerance
+  // The tokens, up to the first that is clear: one of them is the first that a check finds.
+  struct Place {
+    std::int32_t seq;
+    std::int64_t token;  // its position
+  };
+  std::vector<Place> places = {};
+};
+struct PlantedOutput {
+  std::string_view tap;
+  int layer;
+  std::string_view output;
+  auto operator<=>(const PlantedOutput&) const = default;
 };
 
 class FaultyBackend : public Backend {
@@ -35,8 +55,11 @@ class FaultyBackend : public Backend {
     planted_.clear();
     mishaps_.reset();
   }
-  // Where plants have changed ops so far, by more than rounding: tap and layer.
-  const std::set<std::pair<std::string_view, int>>& planted() const { return planted_; }
+  // The tokens of the ops to come, without which planted() knows none.
+  void begin_step(std::span<const TokenInput> tokens) {
+    tokens_.assign(tokens.begin(), tokens.end());
+  }
+  const std::map<PlantedOutput, Planted>& planted() const { return planted_; }
 
   std::string_view name() const override { return inner_.name(); }
   std::string description() const override { return inner_.description(); }
@@ -71,8 +94,12 @@ class FaultyBackend : public Backend {
   void run(const Advance& op) override { run_op(op); }
 
   void run_op(const Op& op);
-  // False if the plant has changed nothing.
-  bool run_planted(const Plant& plant, const Op& op);
+  void run_planted(const Plant& plant, const Op& op);
+  // Notes where an output of the current op is not `right`, an op in host memory. Returns whether
+  // it is by more than rounding.
+  bool note_change(const Op& right, const Operand& expected, const Tensor& got);
+  // The op with copies of its inputs, in scratch_.
+  Op in_host_memory(const Op& op);
 
   Backend& inner_;
   Backend& reference_;
@@ -80,7 +107,8 @@ class FaultyBackend : public Backend {
   std::map<const std::byte*, Tensor> host_;  // of placed weights
   MishapRunner mishaps_;
   Scratch scratch_;
-  std::set<std::pair<std::string_view, int>> planted_;
+  std::vector<TokenInput> tokens_;
+  std::map<PlantedOutput, Planted> planted_;
 };
 
 }  // namespace qwen::crosscheck

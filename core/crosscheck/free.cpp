@@ -2,14 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <map>
 #include <span>
 #include <utility>
 
 #include "core/crosscheck/cross_check.h"
 #include "core/crosscheck/logits.h"
-#include "core/crosscheck/steps.h"
 #include "core/crosscheck/twins.h"
 
 namespace qwen::crosscheck {
@@ -107,7 +105,7 @@ class FreeRun {
 
   FreeResult run() {
     for (auto tokens = steps_.next(); !tokens.empty(); tokens = steps_.next()) {
-      if (progress_) progress_(result_.n_tokens, steps_.n_tokens());
+      if (progress_) progress_(tokens, result_.n_tokens, steps_.n_tokens());
       step(std::move(tokens));
     }
     return finished();
@@ -245,7 +243,7 @@ class FreeRun {
   const Sides& sides_;
   const std::vector<std::vector<std::int32_t>>& texts_;
   Steps steps_;
-  std::function<void(std::int64_t, std::int64_t)> progress_;
+  Progress progress_;
   std::int32_t n_seqs_;
   bool rounds_cache_;
   TwinNoise noise_;

@@ -3,11 +3,16 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <span>
 #include <vector>
 
 #include "core/session.h"
 
 namespace qwen::crosscheck {
+
+using Progress =
+    std::function<void(std::span<const TokenInput> step, std::int64_t done, std::int64_t total)>;
 
 class Steps {
  public:

@@ -148,7 +148,7 @@ class CrossCheck : public Command {
         .mode = mode(),
         .detail = detail_ || html_.chosen(),
         .progress =
-            [&](std::int64_t done, std::int64_t total) {
+            [&](std::span<const TokenInput>, std::int64_t done, std::int64_t total) {
               console.bar("checking  token " + thousands(done) + " of " + thousands(total));
             },
         .found = self_test_ ? crosscheck::Found() : announce,
@@ -430,7 +430,7 @@ class CrossCheck : public Command {
                         {"false_alarms", test.false_alarms}});
     } else {
       console.write(lines + std::to_string(total) + " faults: " + std::to_string(caught) +
-                    " caught, " + std::to_string(placed) + " at the right op, " +
+                    " caught, " + std::to_string(placed) + " at the right op and token, " +
                     std::to_string(named) + " named; " + std::to_string(test.false_alarms) +
                     " false alarms\n");
     }
