@@ -111,6 +111,7 @@ TEST(FusedCheck, RightRunsAgree) {
   EXPECT_EQ(run.agreement, Agreement::kAgree);
   EXPECT_GT(run.fused.n_runs, 4);
   EXPECT_EQ(run.fused.n_programs, 3);
+  EXPECT_EQ(run.fused.n_queued, 8);
   EXPECT_EQ(run.fused.n_wide, 0);
   EXPECT_EQ(run.fused.n_coarse, 0);
 }
@@ -166,6 +167,48 @@ TEST(FusedCheck, RunsOfTheSameBitsAreComparedByThem) {
     EXPECT_EQ(run.shadow.divergences.front().tap.name, "up");
     EXPECT_EQ(run.shadow.divergences.front().cause.name, "the fused gate..up differs from its ops");
   }
+}
+
+// Only steps that are queued ahead take their tokens and positions from Advance. The third is given
+// others for sequence 1.
+class WrongAdvance : public CpuBackend {
+ public:
+  explicit WrongAdvance(Tensor Advance::*wrong) : CpuBackend(1, ""), wrong_(wrong) {}
+
+ protected:
+  void run(const Advance& op) override {
+    CpuBackend::run(op);
+    if (++n_runs_ == 3) --(op.*wrong_).i32()[1];
+  }
+
+ private:
+  Tensor Advance::*wrong_;
+  int n_runs_ = 0;
+};
+
+Divergence found_in_generation(Tensor Advance::*wrong) {
+  WrongAdvance path(wrong);
+  const CrossCheckResult run =
+      testing::checked_run(testing::tiny_models().front(), path,
+                           {.texts = {random_text(5, 1), random_text(3, 2)}, .n_decode = 6});
+  EXPECT_EQ(run.fused.n_queued, 12);
+  EXPECT_EQ(run.agreement, Agreement::kDiverge);
+  EXPECT_EQ(run.shadow.divergences.size(), 1u);
+  return run.shadow.divergences.at(0);
+}
+
+TEST(FusedCheck, AStepQueuedAheadWithAnotherTokenIsFound) {
+  const Divergence found = found_in_generation(&Advance::ids);
+  EXPECT_EQ(found.seq, 1);
+  EXPECT_GE(found.token, 3 + 3 - 1);
+  EXPECT_TRUE(found.cause.name.starts_with("generation, which queues steps ahead"));
+}
+
+TEST(FusedCheck, AStepQueuedAheadAtAnotherPositionIsFound) {
+  const Divergence found = found_in_generation(&Advance::pos);
+  EXPECT_TRUE(found.cause.name.starts_with("generation, which queues steps ahead"));
+  EXPECT_NE(found.cause.evidence.find("layer 0 attn_out"), std::string::npos)
+      << "its own slot holds poison: " << found.cause.evidence;
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include "core/crosscheck/attest_file.h"
 #include "core/crosscheck/forced.h"
+#include "core/crosscheck/generation.h"
 
 namespace qwen::crosscheck {
 namespace {
@@ -51,6 +52,7 @@ class Run {
     // What its ops do wrong one by one, a fused run does wrong, too.
     auto& all = result.shadow.divergences;
     if (all.empty()) all = std::move(fused_divergences_);
+    if (all.empty() && checks_fused()) generate(result);
     result.attestation.wrong.clear();  // it points into the oracle's model
     if (!result.attestation.findings.empty() || !result.shadow.divergences.empty()) {
       result.agreement = Agreement::kDiverge;
@@ -61,6 +63,17 @@ class Run {
   }
 
  private:
+  // Fused runs and programs. The forced mode has no values of the path's own for them.
+  bool checks_fused() const { return options_.mode != Mode::kForced && options_.n_fused_steps > 0; }
+
+  void generate(CrossCheckResult& result) {
+    const auto found = check_generation(path_, options_.texts, options_.n_decode);
+    result.fused.n_queued = options_.n_decode * static_cast<std::int64_t>(options_.texts.size());
+    if (!found) return;
+    if (options_.found) options_.found(*found);
+    result.shadow.divergences.push_back(*found);
+  }
+
   void check_fused(const Plan& oracle, const std::vector<TokenInput>& tokens) {
     const Plan plan = recorded(sides_.path, path_, tokens);
     fused_divergences_ = fused_.step(plan, oracle, tokens);
@@ -103,8 +116,7 @@ class Run {
       path_.step(tokens);
     }
     shadow_.end();
-    const bool own_values = options_.mode != Mode::kForced;
-    if (own_values && is_decode(tokens) && n_fused_++ < options_.n_fused_steps) {
+    if (checks_fused() && is_decode(tokens) && n_fused_++ < options_.n_fused_steps) {
       check_fused(plan, tokens);
     }
     std::vector<std::int32_t> seqs;
