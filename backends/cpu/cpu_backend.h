@@ -4,11 +4,13 @@
 // with 8-bit activations are laid out anew, in panels (kernels/panels.h).
 #pragma once
 
+#include <memory>
 #include <span>
 #include <unordered_map>
 #include <vector>
 
 #include "backends/cpu/kernels/kernels.h"
+#include "backends/cpu/memory.h"
 #include "backends/cpu/reference/reference.h"
 #include "backends/cpu/thread_pool.h"
 
@@ -74,7 +76,8 @@ class CpuBackend : public ReferenceBackend {
   // Null: products with it are taken in FP32.
   const cpu::Int8Format* int8_format(const Tensor& weight) const;
   static Contract int8_contract(const Gemm& op, const cpu::Int8Format& format);
-  // Whether place_weight() laid it out. Ops take other weights, too, as they lie in the file.
+  // Whether place_weight() laid it out in panels. Ops take other weights, too, as they lie in the
+  // file.
   bool in_panels(const Tensor& weight) const;
   // As it lies in the file.
   void read_panel_row(const Tensor& weight, std::int64_t row, std::byte* to) const;
@@ -109,7 +112,9 @@ class CpuBackend : public ReferenceBackend {
 
   std::vector<Scratch> scratch_;  // one per thread
   Scratch shared_;
-  std::unordered_map<const std::byte*, Buffer> panels_;  // by where they lie
+  cpu::HugePages huge_pages_;
+  // Of place_weight(), by where they lie.
+  std::unordered_map<const std::byte*, std::shared_ptr<std::byte>> placed_;
 };
 
 }  // namespace qwen

@@ -1,11 +1,9 @@
 // y = x W^T with x rounded to 8-bit integers (core/int8.h) and the weight's own levels, in panels
 // of rows (kernels/panels.h).
 #include <algorithm>
-#include <cstring>
 
 #include "backends/cpu/cpu_backend.h"
 #include "backends/cpu/kernels/int8.h"
-#include "backends/cpu/memory.h"
 #include "core/int8.h"
 
 namespace qwen {
@@ -26,10 +24,6 @@ double fine_from(const Gemm& op) { return op.is_head ? kFineFromOfHead : kFineFr
 // Panels that a pass over the tokens uses: x is then read from the last-level cache once for 64
 // rows.
 constexpr std::int64_t kPanels = 4;
-
-std::int64_t whole_panels(std::int64_t n_rows) {
-  return (n_rows + kPanelRows - 1) / kPanelRows * kPanelRows;
-}
 
 // Cuts memory into arrays that begin at cache lines. Without memory it only counts.
 class Carver {
@@ -86,47 +80,6 @@ Contract CpuBackend::int8_contract(const Gemm& op, const Int8Format& format) {
   return {.sum_depth = (format.has_min ? 3 : 2) * n_terms + 2,
           .separate_minima = format.has_min,
           .int8_fine_from = fine_from(op)};
-}
-
-Tensor CpuBackend::place_weight(const Tensor& host) {
-  const Int8Format* const format = int8_format(host);
-  if (format == nullptr || host.rank != 2 || host.size() == 0) return host;
-  const std::size_t row_bytes = host.row_bytes();
-  Buffer panels =
-      cpu::allocate_huge_pages(static_cast<std::size_t>(whole_panels(host.rows())) * row_bytes);
-  std::byte* const to = panels.get();
-  // Through memory that is in a cache: words that go straight to new pages wait for each line.
-  const std::size_t panel_bytes = kPanelRows * row_bytes;
-  reserve_scratch(floats(panel_bytes));
-  pool_.chunks(host.rows(), kPanelRows, [&](std::int64_t begin, std::int64_t end, int thread) {
-    auto* const panel = reinterpret_cast<std::byte*>(scratch(thread));
-    for (std::int64_t r = begin; r < end; r += kPanelRows) {
-      format->to_panel(host.row(r), row_bytes, std::min(kPanelRows, end - r), panel);
-      std::memcpy(to + static_cast<std::size_t>(r) * row_bytes, panel, panel_bytes);
-    }
-  });
-  panels_[to] = std::move(panels);
-  return Tensor(to, host.dtype, host.dims());
-}
-
-void CpuBackend::drop_weight(const Tensor& weight) { panels_.erase(weight.data); }
-
-bool CpuBackend::in_panels(const Tensor& weight) const { return panels_.contains(weight.data); }
-
-void CpuBackend::read_panel_row(const Tensor& weight, std::int64_t row, std::byte* to) const {
-  const std::int64_t first = row / kPanelRows * kPanelRows;
-  int8_format(weight)->from_panel(weight.row(first), row - first, weight.row_bytes(), to);
-}
-
-void CpuBackend::read_weight(void* dst, const Tensor& weight) {
-  if (!in_panels(weight)) return read(dst, weight);
-  pool_.chunks(weight.rows(), kPanelRows, [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t r = begin; r < end; ++r) {
-      read_panel_row(
-          weight, r,
-          static_cast<std::byte*>(dst) + static_cast<std::size_t>(r) * weight.row_bytes());
-    }
-  });
 }
 
 struct CpuBackend::Int8Product {

@@ -31,13 +31,20 @@ Buffer allocate_memory(std::size_t bytes) {
   return allocate_aligned(bytes, 64, "a smaller context (-c) needs less");
 }
 
-Buffer allocate_huge_pages(std::size_t bytes) {
-  constexpr std::size_t kHugePage = std::size_t{2} << 20;
-  if (bytes < kHugePage) return allocate_memory(bytes);
-  Buffer memory = allocate_aligned(bytes, kHugePage, "--exact needs less");
-  // Whole ones only: the rest of the last would be memory that nobody uses.
-  madvise(memory.get(), bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
-  return memory;
+std::shared_ptr<std::byte> HugePages::take(std::size_t bytes) {
+  constexpr std::size_t kPage = std::size_t{2} << 20;
+  constexpr std::size_t kBlock = 32 * kPage;  // what is not written takes no memory
+  const std::size_t size = (std::max<std::size_t>(bytes, 1) + 63) / 64 * 64;
+  if (size > size_ - used_) {
+    const std::size_t block = (std::max(size, kBlock) + kPage - 1) / kPage * kPage;
+    block_ = allocate_aligned(block, kPage, "--exact needs less");
+    size_ = block;
+    used_ = 0;
+    madvise(block_.get(), block, MADV_HUGEPAGE);
+  }
+  std::byte* const at = block_.get() + used_;
+  used_ += size;
+  return {block_, at};
 }
 
 }  // namespace qwen::cpu

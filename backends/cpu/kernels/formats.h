@@ -54,7 +54,7 @@ struct FloatFormat {
   static void visit(const std::byte* row, std::int64_t n, F f) {
     const T* p = reinterpret_cast<const T*>(row);
     for (std::int64_t c = 0; c < n; c += kGroup) {
-      if (streamed) prefetch<Cache::kThird>(p + c, kPrefetchBytes, kGroup * sizeof(T));
+      if (streamed) prefetch_stream<Cache::kThird, kPrefetchBytes>(p + c, kGroup * sizeof(T));
       f(c, Element::load(p + c), Element::load(p + c + kLanes));
     }
   }

@@ -309,11 +309,13 @@ class StoredPanel {
   // one thread, from memory, GB/s): Q6_K 11 with what is best for Q8_0, 23 with this; Q8_0 27, and
   // 22 with what is best for Q6_K.
   void prefetch_after(std::int64_t block, int p) const {
-    constexpr bool kInOrder = kParts == 1;
-    constexpr Cache kCache = kInOrder ? Cache::kFirst : Cache::kThird;
-    constexpr std::size_t kAhead = kInOrder ? 4096 : 8192;
     constexpr std::size_t kShare = PanelLayout<Block>::kBytes / kParts;
-    prefetch<kCache>(column(block), p * kShare + kAhead, kShare);
+    const std::byte* const share = column(block) + static_cast<std::size_t>(p) * kShare;
+    if constexpr (kParts == 1) {
+      prefetch_stream<Cache::kFirst, 4096>(share, kShare);
+    } else {
+      prefetch<Cache::kThird>(share, 8192, kShare);
+    }
   }
 
  private:

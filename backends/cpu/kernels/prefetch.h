@@ -24,4 +24,22 @@ template <Cache cache>
   }
 }
 
+// Which cache a stream is best asked into, and how far ahead of its use. AMD's processors: the
+// second, 4 KiB. Others: it depends on the format.
+//
+// Measured, two threads, against the choice for the others. Zen 4: decoding Q8_0 +14 %, F16 +6 %.
+// A Xeon of 2.5 GHz: Q8_0 -10 %.
+extern const bool kStreamsToSecondCache;
+inline constexpr std::size_t kToSecondCache = 4096;
+
+// Asks for a part's share of the stream that `p` points to.
+template <Cache otherwise, std::size_t otherwise_ahead>
+[[gnu::always_inline]] inline void prefetch_stream(const void* p, std::size_t bytes) {
+  if (kStreamsToSecondCache) {
+    prefetch<Cache::kSecond>(p, kToSecondCache, bytes);
+  } else {
+    prefetch<otherwise>(p, otherwise_ahead, bytes);
+  }
+}
+
 }  // namespace qwen::cpu

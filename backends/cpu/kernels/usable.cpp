@@ -1,5 +1,6 @@
-// Which tables this processor can run.
+// What this processor can run, and what suits it.
 #include "backends/cpu/kernels/kernels.h"
+#include "backends/cpu/kernels/prefetch.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -22,6 +23,12 @@ bool has_avxvnni() {
 }
 
 }  // namespace
+#endif
+
+#if defined(__x86_64__)
+const bool kStreamsToSecondCache = (__builtin_cpu_init(), __builtin_cpu_is("amd") != 0);
+#else
+const bool kStreamsToSecondCache = false;
 #endif
 
 std::vector<const Kernels*> usable_kernels() {
