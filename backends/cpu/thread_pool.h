@@ -5,7 +5,8 @@
 // (measured with GCC's libgomp beside a compiler run: a hundred times slower). Here chunks are
 // claimed, and a job ends when its chunks are done. Each thread has a share of them, which it takes
 // from the front, so that it reads memory in order; one that has done its own takes others' from
-// the back: a thread without a core holds up the chunk that it is in and no other.
+// the back: a thread without a core holds up the chunk that it is in and no other. For that chunk
+// the one that waits lends it its own core.
 #pragma once
 
 #include <algorithm>
@@ -15,6 +16,8 @@
 #include <span>
 #include <thread>
 #include <vector>
+
+#include "backends/cpu/scheduled_thread.h"
 
 namespace qwen::cpu {
 
@@ -27,7 +30,7 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
   ~ThreadPool();
 
-  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+  int threads() const { return static_cast<int>(members_.size()); }
 
   // Calls f(begin, end, thread) for chunks that cover [0, n), on any of the threads (0 is the
   // caller's), and returns when all are done. A chunk has `grain` indices, or a multiple of that if
@@ -80,31 +83,39 @@ class ThreadPool {
  private:
   using Call = void (*)(const void* context, std::uint32_t chunk, int thread);
 
-  void run(std::uint32_t n_chunks, const void* context, Call call);
-  void work(int thread);
-  void stop();
-  // Does chunks until none is left.
-  void help(int thread);
-
   // Chunks of a job that are not yet claimed, [begin, end), with the job's epoch as one word: a
   // claim fails if the job is no longer the one whose fields were read.
   struct alignas(8) Claims {
     std::uint32_t epoch;
     std::uint16_t begin, end;
   };
-  struct alignas(64) Share {
-    std::atomic<Claims> claims{{0, 0, 0}};
-    static_assert(std::atomic<Claims>::is_always_lock_free);
-  };
   static constexpr std::int64_t kMaxChunks = std::numeric_limits<std::uint16_t>::max();
+  struct alignas(64) Member {
+    std::atomic<Claims> claims{{0, 0, 0}};  // of its share
+    std::atomic<ScheduledThread> thread{ScheduledThread()};
+    std::atomic<bool> is_helping{false};
+    std::atomic<bool> has_callers_core{false};
+    static_assert(std::atomic<Claims>::is_always_lock_free);
+    static_assert(std::atomic<ScheduledThread>::is_always_lock_free);
+  };
+
+  void run(std::uint32_t n_chunks, const void* context, Call call);
+  void work(int thread);
+  void stop();
+  // Does chunks until none is left.
+  void help(int thread);
   // Does chunks of the share of thread `owner` until none is left; returns how many.
   std::uint32_t take(int owner, int thread);
+  // Returns once `value` differs from `old`.
+  void wait_for_change(const std::atomic<std::uint32_t>& value, std::uint32_t old, int thread);
+  // To one that is in a chunk and does not run.
+  void lend_core(int thread);
 
   // The current job. Its fields change only while no chunk is left to claim, so whoever succeeds in
   // claiming a chunk has read the fields of the job that the chunk belongs to.
   std::atomic<Call> call_{nullptr};
   std::atomic<const void*> context_{nullptr};
-  std::vector<Share> shares_;  // one per thread
+  std::vector<Member> members_;  // by thread
 
   alignas(64) std::atomic<std::uint32_t> done_{0};   // finished chunks of the current job
   alignas(64) std::atomic<std::uint32_t> epoch_{0};  // what sleeping threads wait on

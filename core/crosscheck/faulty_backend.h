@@ -2,11 +2,11 @@
 // planted in, which are computed by one of the deliberately wrong variants, or run with a mishap.
 #pragma once
 
-#include <compare>
 #include <map>
 #include <span>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -40,7 +40,9 @@ struct PlantedOutput {
   std::string_view tap;
   int layer;
   std::string_view output;
-  auto operator<=>(const PlantedOutput&) const = default;
+  bool operator<(const PlantedOutput& other) const {
+    return std::tie(tap, layer, output) < std::tie(other.tap, other.layer, other.output);
+  }
 };
 
 class FaultyBackend : public Backend {
