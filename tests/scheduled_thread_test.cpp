@@ -130,6 +130,20 @@ TEST_F(ScheduledThreads, StayFreeWhenSeveralMoveThemAtATime) {
   EXPECT_EQ(runner.n_usable(), n_usable_);
 }
 
+TEST_F(ScheduledThreads, KeepTheCoresThatTheyWereGiven) {
+  const ScheduledThread self = ScheduledThread::self();
+  const cpu_set_t before = usable_cores();
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(sched_getcpu(), &one);
+  ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
+  std::thread([&] { self.bring_here(); }).join();
+  ScheduledThread::leave_core();
+  const cpu_set_t after = usable_cores();
+  ASSERT_EQ(sched_setaffinity(0, sizeof before, &before), 0);
+  EXPECT_TRUE(CPU_EQUAL(&after, &one));
+}
+
 TEST_F(ScheduledThreads, LeaveTheirCore) {
   EXPECT_TRUE(becomes_true([] {
     const int before = sched_getcpu();

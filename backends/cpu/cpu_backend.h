@@ -1,7 +1,8 @@
 // The CPU backend: FP32 arithmetic, or 8-bit activations in products of quantised weights; run-time
 // choice of instruction set; threads over output rows or (sequence, head) pairs, never over a sum:
 // any number of threads gives the same bits. Weights stay in their file's format; those of products
-// with 8-bit activations are laid out anew, in panels (kernels/panels.h).
+// with 8-bit activations are laid out anew, in panels (kernels/panels.h), and floats are copied to
+// huge pages.
 #pragma once
 
 #include <memory>

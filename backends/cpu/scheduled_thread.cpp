@@ -22,10 +22,7 @@ std::optional<std::int64_t> read_clock(clockid_t clock) {
   return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
 }
 
-// The cores that the program may use, as they were when it first asked; none if there are more than
-// a cpu_set_t has. Every move ends by giving a thread all of them: whatever moves are made at a
-// time, the last one leaves it free. (Were they read anew, one move could take what another has
-// narrowed for the whole, and the thread would stay on one core.)
+// The cores of the thread that asked first; none if there are more than a cpu_set_t has.
 const std::optional<cpu_set_t>& usable_cores() {
   static const std::optional<cpu_set_t> usable = []() -> std::optional<cpu_set_t> {
     cpu_set_t set;
@@ -35,8 +32,13 @@ const std::optional<cpu_set_t>& usable_cores() {
   return usable;
 }
 
-// Moves a thread (0: the calling one) to one of `cores`.
+// Moves a thread (0: the calling one) to one of `cores`, if it may use exactly `usable`: others
+// have been given cores by somebody, who knows why. Every move ends by giving it `usable`, so that
+// the last of several at a time leaves it free, too. (Had each kept what it found, one could have
+// found what another had narrowed, and left the thread on that core.)
 void move(pid_t thread, const cpu_set_t& cores, const cpu_set_t& usable) {
+  cpu_set_t now;
+  if (sched_getaffinity(thread, sizeof now, &now) != 0 || !CPU_EQUAL(&now, &usable)) return;
   if (CPU_COUNT(&cores) == 0) return;
   sched_setaffinity(thread, sizeof cores, &cores);
   sched_setaffinity(thread, sizeof usable, &usable);

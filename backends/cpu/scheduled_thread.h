@@ -15,7 +15,8 @@ class ScheduledThread {
   // Whether it does not run at this moment, for want of a core or because it waits.
   bool lacks_core() const;
   // Moves it to the calling thread's core, where it runs once that thread sleeps. It may go on
-  // using all the cores that it could use before.
+  // using all the cores that it could use before. Threads that may not use the same cores as the
+  // first one that asked for self() are left alone.
   void bring_here() const;
   // Moves the calling thread to another of the cores that it may use, if there is one.
   static void leave_core();

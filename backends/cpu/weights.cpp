@@ -11,8 +11,8 @@ namespace qwen {
 using cpu::kPanelRows;
 
 Tensor CpuBackend::place_weight(const Tensor& host) {
-  // What takes longer to decode than to read stays where it is, and so does all that an exact path
-  // has: it begins at once.
+  // Formats without a product in integers stay where they are: it takes longer to decode them than
+  // to read them. So does all that an exact path has: it begins at once.
   const cpu::Int8Format* const format = int8_format(host);
   const bool is_copied = activations_ == Activations::kInt8 && info(host.dtype).block_size == 1;
   const bool is_placed = host.rank == 2 && host.size() > 0 && (format != nullptr || is_copied);

@@ -52,7 +52,7 @@ class Run {
     // What its ops do wrong one by one, a fused run does wrong, too.
     auto& all = result.shadow.divergences;
     if (all.empty()) all = std::move(fused_divergences_);
-    if (all.empty() && checks_fused()) generate(result);
+    if (all.empty() && result.attestation.findings.empty() && checks_fused()) generate(result);
     result.attestation.wrong.clear();  // it points into the oracle's model
     if (!result.attestation.findings.empty() || !result.shadow.divergences.empty()) {
       result.agreement = Agreement::kDiverge;
@@ -67,11 +67,11 @@ class Run {
   bool checks_fused() const { return options_.mode != Mode::kForced && options_.n_fused_steps > 0; }
 
   void generate(CrossCheckResult& result) {
-    const auto found = check_generation(path_, options_.texts, options_.n_decode);
-    result.fused.n_queued = options_.n_decode * static_cast<std::int64_t>(options_.texts.size());
-    if (!found) return;
-    if (options_.found) options_.found(*found);
-    result.shadow.divergences.push_back(*found);
+    const GenerationCheck check = check_generation(path_, options_.texts, options_.n_decode);
+    result.fused.n_queued = check.n_queued;
+    if (!check.divergence) return;
+    if (options_.found) options_.found(*check.divergence);
+    result.shadow.divergences.push_back(*check.divergence);
   }
 
   void check_fused(const Plan& oracle, const std::vector<TokenInput>& tokens) {

@@ -28,12 +28,22 @@ void locate(Divergence& d, const Op& op, const Tensor& output, std::span<const T
     const std::int64_t at = entry - table;  // the table's size if the page is nobody's
     d.coords = {rest / per_head % layout.n_kv_heads, rest % layout.head_dim};
     d.seq = at < w->pages.size() ? static_cast<std::int32_t>(at / layout.pages_per_seq) : -1;
+    if (d.seq < 0) return;
     d.token = at % layout.pages_per_seq * layout.page_tokens + rest % per_head / layout.head_dim;
     return;
   }
   if (d.output == "pages") {
     d.seq = static_cast<std::int32_t>(rest / output.shape[1]);
     d.coords = {rest % output.shape[1]};
+    return;
+  }
+  if (d.output == "seen") {  // a row for each sequence
+    d.seq = static_cast<std::int32_t>(rest / output.shape[1]);
+    d.coords = {rest % output.shape[1]};
+    const auto chosen = std::find_if(tokens.begin(), tokens.end(), [&](const TokenInput& t) {
+      return t.wants_logits && t.seq == d.seq;
+    });
+    if (chosen != tokens.end()) d.token = chosen->pos;
     return;
   }
   const std::int64_t n_rows = output.shape[0];

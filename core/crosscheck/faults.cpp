@@ -82,6 +82,7 @@ const std::vector<Fault>& catalogue() {
       {"M32a", {{"token", "the temperature is taken for 0"}}},
       {"M32b", {{"token", "the repeat penalty is left out"}}},
       {"M32c", {{"token", "the draw is that of the next position"}}},
+      {"M32d", {{"token", "the chosen token is not marked as seen"}}},
       {"M50", {{"token", kAlone, -1, Mishap::kStaleInput}}},
       {"M33", {{"take_rows", "the first row is taken"}}},
       // The two that the predecessor never found, with two more of its time.

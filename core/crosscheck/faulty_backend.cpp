@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
 
 #include "core/crosscheck/judge.h"
 #include "core/crosscheck/rounded.h"
@@ -39,9 +40,11 @@ std::vector<Element> changed_rows(const Tensor& right, const Tensor& got) {
   return rows;
 }
 
-// The token of an element. Not by the code that says where a check failed, which this one checks.
-Planted::Place place_of(const Op& op, const Tensor& output, std::int64_t element,
-                        std::vector<TokenInput> tokens) {
+// The token of an element, if the op is the step's: replays run it with some of its rows. Not by
+// the code that says where a check failed, which this one checks.
+std::optional<Planted::Place> place_of(const Op& op, const Operand& written, std::int64_t element,
+                                       std::vector<TokenInput> tokens) {
+  const Tensor& output = *written.tensor;
   if (const auto* write = std::get_if<KvWrite>(&op)) {
     const KvLayout layout = kv_layout(write->k_cache, write->pages);
     const std::int32_t* pages = write->pages.i32();
@@ -50,18 +53,25 @@ Planted::Place place_of(const Op& op, const Tensor& output, std::int64_t element
         if (pages[seq * layout.pages_per_seq + pos / layout.page_tokens] < 0) continue;
         for (std::int64_t head = 0; head < layout.n_kv_heads; ++head) {
           const std::int64_t d = element - kv_offset(layout, pages, seq, head, pos, 0);
-          if (d >= 0 && d < layout.head_dim) return {seq, pos};
+          if (d >= 0 && d < layout.head_dim) return Planted::Place{seq, pos};
         }
       }
     }
-    return {-1, 0};
+    return Planted::Place{-1, 0};
   }
-  if (output.shape[0] < static_cast<std::int64_t>(tokens.size())) {
+  const bool by_sequence = written.name == "seen";
+  if (by_sequence || output.shape[0] < static_cast<std::int64_t>(tokens.size())) {
     std::erase_if(tokens, [](const TokenInput& t) { return !t.wants_logits; });
   }
-  const auto row = static_cast<std::size_t>(element / (output.size() / output.shape[0]));
-  if (row >= tokens.size()) return {-1, 0};
-  return {tokens[row].seq, tokens[row].pos};
+  if (!by_sequence && output.shape[0] != static_cast<std::int64_t>(tokens.size())) {
+    return std::nullopt;
+  }
+  const std::int64_t row = element / (output.size() / output.shape[0]);
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    const std::int64_t at = by_sequence ? tokens[i].seq : static_cast<std::int64_t>(i);
+    if (at == row) return Planted::Place{tokens[i].seq, tokens[i].pos};
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -122,36 +132,50 @@ void FaultyBackend::run_planted(const Plant& plant, const Op& op) {
     if (!mishaps_.run(plant.mishap, op, running())) return;
     for (std::size_t i = 0; i < got.size(); ++i) inner_.read(got[i].data, outputs[i]);
   }
-  bool changes = false;
-  std::size_t n = 0;
-  for (const Operand& operand : operands(right)) {
-    if (writes(operand.access)) changes |= note_change(right, operand, got[n++]);
-  }
-  if (is_variant && !changes) return inner_(op, running());
+  if (!note_changes(right, got) && is_variant) return inner_(op, running());
   for (std::size_t i = 0; is_variant && i < got.size(); ++i) {
     inner_.write(outputs[i], got[i].data);
   }
 }
 
-bool FaultyBackend::note_change(const Op& right, const Operand& expected, const Tensor& got) {
-  const Tensor& tensor = *expected.tensor;
-  std::vector<Element> changed;
-  if (!is_bit_exact(right)) {
-    changed = changed_rows(tensor, got);
-  } else if (const Judgement j = compare_bits(tensor, got); j.n_failed > 0) {
-    changed.push_back(j.first);
-  }
-  if (changed.empty()) return false;
-  Planted& planted = planted_[{running().name, running().layer, expected.name}];
-  const double largest = is_bit_exact(right) ? 0 : largest_of(tensor);
+bool FaultyBackend::note_changes(Op& right, const std::vector<Tensor>& got) {
+  struct Changed {
+    const Operand& operand;
+    std::vector<Element> elements;
+    double largest;
+  };
+  std::vector<Changed> all;
+  const Operands outputs = operands(right);
   bool changes = false;
-  for (const Element& e : changed) {
-    if (!planted.is_clear) planted.places.push_back(place_of(right, tensor, e.index, tokens_));
-    planted.is_clear |= e.ratio() > kClear * largest;
-    changes |= e.ratio() > kRounding * largest;
+  std::size_t n = 0;
+  for (const Operand& operand : outputs) {
+    if (!writes(operand.access)) continue;
+    const Tensor& expected = *operand.tensor;
+    const Tensor& theirs = got[n++];
+    Changed changed{operand, {}, 0};
+    if (!is_bit_exact(right)) {
+      changed.elements = changed_rows(expected, theirs);
+      changed.largest = largest_of(expected);
+    } else if (const Judgement j = compare_bits(expected, theirs); j.n_failed > 0) {
+      changed.elements = {j.first};
+    }
+    changes |= std::any_of(changed.elements.begin(), changed.elements.end(), [&](const Element& e) {
+      return e.ratio() > kRounding * changed.largest;
+    });
+    all.push_back(std::move(changed));
   }
-  planted.by_more_than_rounding |= changes;
-  return changes;
+  if (!changes) return false;
+  for (const Changed& changed : all) {
+    if (changed.elements.empty()) continue;
+    Planted& planted = planted_[{running().name, running().layer, changed.operand.name}];
+    for (const Element& e : changed.elements) {
+      const auto place = place_of(right, changed.operand, e.index, tokens_);
+      if (place && !planted.is_clear) planted.places.push_back(*place);
+      planted.is_clear |= e.ratio() > kClear * changed.largest;
+      planted.by_more_than_rounding |= e.ratio() > kRounding * changed.largest;
+    }
+  }
+  return true;
 }
 
 }  // namespace qwen::crosscheck

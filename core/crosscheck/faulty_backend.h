@@ -97,9 +97,9 @@ class FaultyBackend : public Backend {
 
   void run_op(const Op& op);
   void run_planted(const Plant& plant, const Op& op);
-  // Notes where an output of the current op is not `right`, an op in host memory. Returns whether
-  // it is by more than rounding.
-  bool note_change(const Op& right, const Operand& expected, const Tensor& got);
+  // Whether what the current op is to leave is not `right`, an op in host memory, by more than
+  // rounding. Notes where.
+  bool note_changes(Op& right, const std::vector<Tensor>& got);
   // The op with copies of its inputs, in scratch_.
   Op in_host_memory(const Op& op);
 

@@ -24,7 +24,7 @@ struct FusedResult {
   std::int64_t n_coarse = 0;
   std::int64_t n_wide = 0;
   std::int64_t n_programs = 0;  // runs of programs, compared bit for bit
-  std::int64_t n_queued = 0;    // tokens generated ahead (generation.h)
+  std::int64_t n_queued = 0;    // tokens (generation.h)
 };
 
 class FusedCheck {

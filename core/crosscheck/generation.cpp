@@ -80,14 +80,9 @@ Generated generate(Session& session, const std::vector<std::vector<std::int32_t>
   return g;
 }
 
-}  // namespace
-
-std::optional<Divergence> check_generation(Session& session,
-                                           const std::vector<std::vector<std::int32_t>>& texts,
-                                           std::int64_t n_decode) {
-  if (n_decode < 2) return std::nullopt;  // nothing to queue
-  const Generated expected = generate(session, texts, n_decode, choose_one_by_one);
-  const Generated got = generate(session, texts, n_decode, choose_ahead);
+// What a run that is queued ahead has otherwise, of `texts`.
+std::optional<Divergence> difference(const Generated& expected, const Generated& got,
+                                     const std::vector<std::vector<std::int32_t>>& texts) {
   const auto differs = [&](std::size_t step, std::size_t seq, std::string_view tap) {
     Divergence d;
     d.tap = {tap};
@@ -119,13 +114,26 @@ std::optional<Divergence> check_generation(Session& session,
   const Judgement j = compare_bits(expected.logits, got.logits);
   if (j.verdict != Verdict::kFail) return std::nullopt;
   const std::int64_t n_vocab = expected.logits.cols();
-  Divergence d = differs(static_cast<std::size_t>(n_decode) - 1,
-                         static_cast<std::size_t>(j.first.index / n_vocab), "logits");
+  Divergence d =
+      differs(expected.ids.size() - 1, static_cast<std::size_t>(j.first.index / n_vocab), "logits");
   d.coords = {j.first.index % n_vocab};
   d.element = j.first;
   d.n_failed = j.n_failed;
   d.n_elements = j.n_elements;
   return d;
+}
+
+}  // namespace
+
+GenerationCheck check_generation(Session& session,
+                                 const std::vector<std::vector<std::int32_t>>& texts,
+                                 std::int64_t n_decode) {
+  if (n_decode < 2) return {};  // nothing to queue
+  const Generated expected = generate(session, texts, n_decode, choose_one_by_one);
+  const Generated got = generate(session, texts, n_decode, choose_ahead);
+  const auto n_steps = static_cast<std::int64_t>(std::min(expected.ids.size(), got.ids.size()));
+  return {.n_queued = std::max<std::int64_t>(0, n_steps - 1) * std::ssize(texts),
+          .divergence = difference(expected, got, texts)};
 }
 
 }  // namespace qwen::crosscheck

@@ -11,11 +11,16 @@
 
 namespace qwen::crosscheck {
 
+struct GenerationCheck {
+  std::int64_t n_queued = 0;  // tokens compared that followed on a token queued before them
+  std::optional<Divergence> divergence = {};
+};
+
 // Generates `n_decode` tokens after each text, one text per sequence of the session, in both ways.
 // The session's sequences are begun anew. Compared are the tokens and the logits of one more step,
 // which every key and value of the cache has a part in.
-std::optional<Divergence> check_generation(Session& session,
-                                           const std::vector<std::vector<std::int32_t>>& texts,
-                                           std::int64_t n_decode);
+GenerationCheck check_generation(Session& session,
+                                 const std::vector<std::vector<std::int32_t>>& texts,
+                                 std::int64_t n_decode);
 
 }  // namespace qwen::crosscheck

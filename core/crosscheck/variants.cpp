@@ -291,6 +291,15 @@ constexpr Variant kTokenVariants[] = {
      [](Workbench& b, Op& op) {
        return sampled(b, op, [](SampleParams& p) { p.repeat_penalty = 1; });
      }},
+    {"the chosen token is not marked as seen", false,
+     [](Workbench& b, Op& op) {
+       auto* s = std::get_if<Sample>(&op);
+       if (s == nullptr) return false;
+       const Tensor seen = b.scratch.copy(s->seen);
+       b.reference(op);
+       std::memcpy(s->seen.data, seen.data, seen.bytes());
+       return true;
+     }},
     {"top_k is left out", false,
      [](Workbench& b, Op& op) { return sampled(b, op, [](SampleParams& p) { p.top_k = 0; }); }},
     {"top_p is left out", false,

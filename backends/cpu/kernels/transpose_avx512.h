@@ -22,9 +22,9 @@ inline void transpose_4x4_lanes(__m512i* v) {
 template <class Arch>
 inline void transpose_16x16(__m512i (&v)[16]) {
   __m512i a[16];
+  // First v[4 q + c] becomes column c of each 128-bit lane, of rows 4 q to 4 q + 3.
 #pragma GCC unroll 4
   for (int i = 0; i < 16; i += 4) transpose_4x4_lanes<Arch>(v + i);
-    // v[4 q + c] holds column c of each 128-bit lane, of rows 4 q to 4 q + 3.
 #pragma GCC unroll 4
   for (int c = 0; c < 4; ++c) {
     const __m512i low = _mm512_shuffle_i32x4(v[c], v[4 + c], 0x88);   // lanes 0, 2 of both
