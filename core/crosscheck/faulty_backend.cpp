@@ -91,7 +91,7 @@ void FaultyBackend::run_op(const Op& op) {
   const auto plant = std::find_if(plants_.begin(), plants_.end(), [&](const Plant& p) {
     return p.tap == running().name && (p.layer < 0 || p.layer == running().layer);
   });
-  if (plant == plants_.end()) {
+  if (plant == plants_.end() || n_runs_[{running().name, running().layer}]++ < plant->after) {
     inner_(op, running());
   } else {
     run_planted(*plant, op);

@@ -23,6 +23,7 @@ struct Plant {
   std::string_view cause;         // of the variant
   int layer = -1;                 // -1: in all
   Mishap mishap = Mishap::kNone;  // instead of a variant; `cause` is what it must be called
+  int after = 0;                  // this many runs of each op that are right come first
 };
 
 // Where a plant has changed an output.
@@ -54,6 +55,7 @@ class FaultyBackend : public Backend {
   // From now on these faults instead; planted() begins anew.
   void plant(std::vector<Plant> plants) {
     plants_ = std::move(plants);
+    n_runs_.clear();
     planted_.clear();
     mishaps_.reset();
   }
@@ -110,6 +112,7 @@ class FaultyBackend : public Backend {
   MishapRunner mishaps_;
   Scratch scratch_;
   std::vector<TokenInput> tokens_;
+  std::map<std::pair<std::string_view, int>, int> n_runs_;  // of planted ops: tap and layer
   std::map<PlantedOutput, Planted> planted_;
 };
 
