@@ -12,9 +12,12 @@
 namespace qwen::cpu {
 namespace {
 
+std::size_t rounded_up(std::size_t bytes, std::size_t multiple) {
+  return (std::max<std::size_t>(bytes, 1) + multiple - 1) / multiple * multiple;
+}
+
 Buffer allocate_aligned(std::size_t bytes, std::size_t alignment, std::string hint) {
-  const std::size_t size =
-      (std::max<std::size_t>(bytes, 1) + alignment - 1) / alignment * alignment;
+  const std::size_t size = rounded_up(bytes, alignment);
   auto* memory = static_cast<std::byte*>(std::aligned_alloc(alignment, size));
   if (memory == nullptr) {
     throw Error({.exit = Exit::kOutOfMemory,
@@ -34,9 +37,9 @@ Buffer allocate_memory(std::size_t bytes) {
 std::shared_ptr<std::byte> HugePages::take(std::size_t bytes) {
   constexpr std::size_t kPage = std::size_t{2} << 20;
   constexpr std::size_t kBlock = 32 * kPage;  // what is not written takes no memory
-  const std::size_t size = (std::max<std::size_t>(bytes, 1) + 63) / 64 * 64;
+  const std::size_t size = rounded_up(bytes, 64);
   if (size > size_ - used_) {
-    const std::size_t block = (std::max(size, kBlock) + kPage - 1) / kPage * kPage;
+    const std::size_t block = rounded_up(std::max(size, kBlock), kPage);
     block_ = allocate_aligned(block, kPage, "--exact needs less");
     size_ = block;
     used_ = 0;

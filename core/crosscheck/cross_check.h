@@ -38,8 +38,8 @@ struct CrossCheckOptions {
   bool detail = false;  // every check is kept in ShadowResult
   // Called before each step with its tokens, and the number of tokens done and of all.
   Progress progress = {};
-  // Called for the first divergence of an op or a fused run, before its cause is looked for; not
-  // for what attestation or the free mode find.
+  // Called for the first divergence of an op, a fused run or a generation, before its cause is
+  // looked for; not for what attestation or the free mode find.
   Found found = {};
   // Called for the first op of each tap's name that fails.
   KeepEvidence keep = {};

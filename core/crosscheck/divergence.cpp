@@ -32,14 +32,10 @@ void locate(Divergence& d, const Op& op, const Tensor& output, std::span<const T
     d.token = at % layout.pages_per_seq * layout.page_tokens + rest % per_head / layout.head_dim;
     return;
   }
-  if (d.output == "pages") {
+  if (d.output == "pages" || d.output == "seen") {  // a row for each sequence
     d.seq = static_cast<std::int32_t>(rest / output.shape[1]);
     d.coords = {rest % output.shape[1]};
-    return;
-  }
-  if (d.output == "seen") {  // a row for each sequence
-    d.seq = static_cast<std::int32_t>(rest / output.shape[1]);
-    d.coords = {rest % output.shape[1]};
+    if (d.output == "pages") return;
     const auto chosen = std::find_if(tokens.begin(), tokens.end(), [&](const TokenInput& t) {
       return t.wants_logits && t.seq == d.seq;
     });

@@ -123,19 +123,18 @@ void FaultyBackend::run_planted(const Plant& plant, const Op& op) {
   Op right = with_own_outputs(host, scratch_);
   reference_(right);
   const std::vector<Tensor> outputs = written(theirs);
-  const std::vector<Tensor> got = written(host);
-  const bool is_variant = plant.mishap == Mishap::kNone;
-  if (is_variant) {
-    Workbench bench{scratch_, reference_};
-    if (!run_variant(plant.cause, bench, host)) return inner_(op, running());
-  } else {
+  if (plant.mishap != Mishap::kNone) {
     if (!mishaps_.run(plant.mishap, op, running())) return;
+    const std::vector<Tensor> got = written(host);
     for (std::size_t i = 0; i < got.size(); ++i) inner_.read(got[i].data, outputs[i]);
+    note_changes(right, got);
+    return;
   }
-  if (!note_changes(right, got) && is_variant) return inner_(op, running());
-  for (std::size_t i = 0; is_variant && i < got.size(); ++i) {
-    inner_.write(outputs[i], got[i].data);
-  }
+  Workbench bench{scratch_, reference_};
+  const bool has_run = run_variant(plant.cause, bench, host);
+  const std::vector<Tensor> got = written(host);  // of what the variant has made of the op
+  if (!has_run || !note_changes(right, got)) return inner_(op, running());
+  for (std::size_t i = 0; i < got.size(); ++i) inner_.write(outputs[i], got[i].data);
 }
 
 bool FaultyBackend::note_changes(Op& right, const std::vector<Tensor>& got) {
